@@ -1,0 +1,90 @@
+# From a fresh clone, with Python 3.11 or newer, make and a C library:
+#   make demo    see it at work          make test    run all tests
+# The others are for those who change it: see CONTRIBUTING.md.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+COVERAGE := --cov=holdfast.memory --cov=holdfast.retrieval --cov-report=term-missing:skip-covered
+PYTEST_ARGS ?=
+LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+	--overrides requirements/overrides.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types contract format lock lock-check wheel clean
+
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## make demo      show it at work on one person's values (sets everything up first)
+demo: $(VENV)/.runtime
+	@$(BIN)/holdfast demo $(DEMO_ARGS)
+
+## make test      run all tests, with coverage of memory/ and retrieval/
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(COVERAGE) --cov-fail-under=95 $(PYTEST_ARGS)
+
+## make lint      ruff: rules and format
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+## make format    ruff: put the format right
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+## make types     pyright, strict, on the package
+types: $(VENV)/.dev
+	$(BIN)/pyright --pythonpath $(BIN)/python __init__.py memory retrieval server
+
+## make contract  import-linter: the folders point down
+contract: $(VENV)/.test
+	$(BIN)/lint-imports
+
+## make wheel     build the wheel into dist/
+wheel: $(VENV)/.test
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@rm -rf build
+
+## make lock      resolve requirements/*.txt anew (UPGRADE=1: newest versions)
+lock: $(VENV)/.python
+	$(PIP) 'uv>=0.9'
+	$(LOCK) $(if $(UPGRADE),--upgrade) -o requirements/runtime.txt
+	$(LOCK) --group test --constraints requirements/runtime.txt -o requirements/test.txt
+	$(LOCK) --group test --group lint --constraints requirements/test.txt -o requirements/dev.txt
+	$(LOCK) --group test --group lint --group training --all-extras \
+		--constraints requirements/dev.txt -o requirements/ci.txt
+	@! grep -nE '://|^-|hash' requirements/*.txt
+
+## make clean     remove what was made here, the environment too
+clean:
+	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .pytest_cache .ruff_cache \
+		.import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Holdfast needs Python 3.11 or newer, and $(PYTHON) is not." \
+			"Name another: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo "$(PYTHON) cannot make an environment; on Debian: apt-get install python3-venv" >&2; \
+		rm -rf $(VENV); exit 1; }
+	@touch $@
+
+# The package is installed in place, so that a change counts at once.
+$(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(VENV)/.python
+	@echo "Setting up $(VENV) (once; a minute or two) ..." >&2
+	@$(PIP) -r requirements/runtime.txt
+	@$(PIP) --no-deps --editable .
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.runtime
+	@$(PIP) -r requirements/test.txt
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.test
+	@$(PIP) -r requirements/dev.txt
+	@touch $@
