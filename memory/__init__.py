@@ -1,0 +1,1 @@
+"""What was said, decided and recorded: the system of record."""

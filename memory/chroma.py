@@ -1,0 +1,192 @@
+"""Chroma, the vector store: vectors by key in collections; the only importer of chromadb.
+
+Chroma keeps float32. In l2 space int8 components come back exact (in cosine space it
+normalises them again). Vectors are fetched by key only; nothing here ranks, and no text
+or name of a subject is handed over. Tenants and subjects are spread by hash over a fixed
+number of collections for each embedder.
+"""
+
+import contextlib
+import hashlib
+import shutil
+import threading
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ConfigurationError, HoldfastError, StorageError
+
+Int8 = NDArray[np.int8]
+
+COLLECTIONS = 32
+"""Collections for each embedder: few enough to stay open, small enough to rebuild one."""
+MOST_ROWS = 5_000
+"""Rows sent to Chroma at once; it takes at most 5,461."""
+
+
+class ChromaVectors:
+    """Chroma, embedded in a folder or as a server, opened when first used."""
+
+    def __init__(self, *, folder: Path | None = None, url: str | None = None) -> None:
+        self._folder = folder
+        self._url = url
+        self._client: Any = None
+        self._collections: dict[str, Any] = {}
+        self._opening = threading.Lock()
+
+    @property
+    def place(self) -> str:
+        """What error messages call it."""
+        return str(self._folder) if self._url is None else "the Chroma server"
+
+    def put(
+        self, embedder: str, tenant: str, subject: str, keys: Sequence[str], matrix: Int8
+    ) -> None:
+        """Write vectors under their keys.
+
+        Raises:
+            StorageError: Chroma cannot be written to.
+        """
+        with self._guarded():
+            collection = self._collection(collection_name(embedder, tenant, subject), create=True)
+            for start in range(0, len(keys), MOST_ROWS):
+                part = slice(start, start + MOST_ROWS)
+                collection.upsert(ids=list(keys[part]), embeddings=matrix[part].astype(np.float32))
+
+    def get(self, embedder: str, tenant: str, subject: str, keys: Sequence[str]) -> dict[str, Int8]:
+        """Read vectors by key; those that Chroma lacks, or holds as no int8, are left out.
+
+        Raises:
+            StorageError: Chroma cannot be read.
+        """
+        result: dict[str, Int8] = {}
+        with self._guarded():
+            collection = self._collection(collection_name(embedder, tenant, subject), create=False)
+            if collection is None:
+                return result
+            for part in parts_of(keys, MOST_ROWS):
+                got = collection.get(ids=part, include=["embeddings"])
+                rows = np.asarray(got["embeddings"], dtype=np.float32)
+                with np.errstate(invalid="ignore"):
+                    matrix = rows.astype(np.int8)
+                whole = (matrix == rows).all(axis=-1)
+                result.update((key, matrix[i]) for i, key in enumerate(got["ids"]) if whole[i])
+        return result
+
+    def keys_by_collection(self) -> Generator[tuple[str, list[str]]]:
+        """List every collection of Holdfast and the keys in it."""
+        with self._guarded():
+            names = sorted(
+                c.name for c in self._open().list_collections() if c.name.startswith("holdfast-")
+            )
+        for name in names:
+            with self._guarded():
+                collection = self._open().get_collection(name, embedding_function=None)
+                yield name, list(collection.get(include=[])["ids"])
+
+    def delete(self, collection_name: str, keys: Sequence[str]) -> None:
+        """Remove vectors from a collection."""
+        with self._guarded():
+            collection = self._open().get_collection(collection_name, embedding_function=None)
+            for part in parts_of(keys, MOST_ROWS):
+                collection.delete(ids=part)
+
+    def start_over(self) -> bool:
+        """Put a damaged folder aside and begin an empty one, to be filled from SQL.
+
+        Returns:
+            Whether that could be done; a server's data is its operator's to mend.
+        """
+        self.close()
+        if self._folder is None:
+            return False
+        if self._folder.exists():
+            aside = self._folder.with_name(f"{self._folder.name}.damaged")
+            shutil.rmtree(aside, ignore_errors=True)
+            self._folder.rename(aside)
+        return True
+
+    def open(self) -> None:
+        """Import and open Chroma now rather than at first use."""
+        self._open()
+
+    def close(self) -> None:
+        """Close the client and what it holds open."""
+        with self._opening:
+            client, self._client = self._client, None
+            self._collections = {}
+            if client is not None:
+                with contextlib.suppress(Exception):
+                    client.close()
+
+    def _open(self) -> Any:
+        with self._opening:
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
+
+    def _connect(self) -> Any:
+        import chromadb
+        from chromadb.config import Settings
+
+        settings = Settings(anonymized_telemetry=False)
+        if self._url is None:
+            assert self._folder is not None
+            return chromadb.PersistentClient(str(self._folder), settings=settings)
+        parts = urlsplit(self._url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigurationError("HOLDFAST_CHROMA_URL must be like http://localhost:8000")
+        return chromadb.HttpClient(
+            host=parts.hostname,
+            port=parts.port or (443 if parts.scheme == "https" else 8000),
+            ssl=parts.scheme == "https",
+            settings=settings,
+        )
+
+    def _collection(self, name: str, *, create: bool) -> Any:
+        if name not in self._collections:
+            client = self._open()
+            if create:
+                self._collections[name] = client.get_or_create_collection(
+                    name, embedding_function=None, configuration={"hnsw": {"space": "l2"}}
+                )
+            else:
+                from chromadb.errors import NotFoundError
+
+                try:
+                    self._collections[name] = client.get_collection(name, embedding_function=None)
+                except NotFoundError:
+                    return None
+        return self._collections[name]
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Generator[None]:
+        """Turn whatever Chroma raises into a StorageError, and open it anew next time."""
+        try:
+            yield
+        except HoldfastError:
+            raise
+        except BaseException as error:
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            self.close()
+            raise StorageError(
+                f"the vector store in {self.place} failed ({type(error).__name__}); what was "
+                "acknowledged is safe in the database; mend the store with: holdfast doctor"
+            ) from None
+
+
+def collection_name(embedder: str, tenant: str, subject: str) -> str:
+    """Tell which collection holds a subject's vectors of an embedder."""
+    number = hashlib.sha256(f"{tenant}\0{subject}".encode()).digest()[0] % COLLECTIONS
+    return f"holdfast-{embedder[:16]}-{number:02d}"
+
+
+def parts_of(keys: Sequence[str], size: int) -> Generator[list[str]]:
+    """Cut keys into lists of at most ``size``."""
+    for start in range(0, len(keys), size):
+        yield list(keys[start : start + size])

@@ -1,0 +1,195 @@
+"""The SQL database under everything: opening, migrating, transactions.
+
+SQLite in the data directory by default (write-ahead log, every commit synced),
+PostgreSQL by setting. It knows no table's meaning. Callers get a connection inside
+a transaction and never commit themselves.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event, text
+from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
+
+from .directory import storage_error
+from .errors import ConfigurationError, DamagedError, HoldfastError, NewerVersionError, StorageError
+
+SCHEMA_VERSION = "0001"
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_TIMEOUT = 5_000  # milliseconds
+
+
+class Database:
+    """A pool of connections, and the transactions on them."""
+
+    def __init__(self, url: str, *, place: str, read_only: bool = False) -> None:
+        """Open the database and bring its schema up to date.
+
+        Args:
+            url: an SQLAlchemy URL, or for SQLite read-only a ``file:`` URI.
+            place: what error messages call it (a path, never a URL with a password).
+            read_only: neither migrate nor write.
+
+        Raises:
+            StorageError: it cannot be opened, is damaged, or is from a newer version.
+        """
+        self.place = place
+        self.read_only = read_only
+        self._writing = threading.RLock()
+        self.engine = _create_engine(url, read_only)
+        self._glancing = self.engine.execution_options(glance=True)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+        try:
+            self._migrate()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close every connection; SQLite then folds its write-ahead log back."""
+        self.engine.dispose()
+
+    @contextmanager
+    def read(self) -> Generator[Connection]:
+        """Give a connection on which all reads see one state."""
+        with self._translated(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def glance(self) -> Generator[Connection]:
+        """Give a connection for one short read: the cheapest there is."""
+        with self._translated(), self._glancing.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Generator[Connection]:
+        """Give a connection whose changes are durable when the block ends, or undone.
+
+        Writers of one process take turns here rather than in SQLite's busy loop.
+        """
+        with self._writing, self._translated(), self.engine.connect() as connection:
+            if self.is_sqlite:
+                connection = connection.execution_options(immediate=True)
+            with connection.begin():
+                yield connection
+
+    def check(self) -> list[str]:
+        """Ask SQLite whether its file is sound; give what it finds wrong."""
+        if not self.is_sqlite:
+            return []
+        try:
+            with self.read() as connection:
+                rows = connection.execute(text("PRAGMA integrity_check")).scalars().all()
+                loose = connection.execute(text("PRAGMA foreign_key_check")).all()
+        except DamagedError as error:
+            return [str(error)]
+        return [row for row in rows if row != "ok"] + [
+            f"a row of {row[0]} has lost the row of {row[2]} that it needs" for row in loose
+        ]
+
+    @contextmanager
+    def _translated(self) -> Generator[None]:
+        try:
+            yield
+        except HoldfastError:
+            raise
+        except OperationalError as error:
+            raise storage_error(error, self.place) from None
+        except DatabaseError as error:
+            if self.is_sqlite and isinstance(error.orig, sqlite3.DatabaseError):
+                raise DamagedError(
+                    f"the database in {self.place} is damaged ({type(error.orig).__name__}); "
+                    "restore it from a backup"
+                ) from None
+            raise StorageError(
+                f"the database {self.place} failed: {type(error).__name__}"
+            ) from None
+        except SQLAlchemyError as error:
+            raise StorageError(
+                f"the database {self.place} failed: {type(error).__name__}"
+            ) from None
+
+    def _migrate(self) -> None:
+        with self.read() as connection:
+            found = _schema_version(connection)
+        if found == SCHEMA_VERSION:
+            return
+        if found is not None and found > SCHEMA_VERSION:
+            raise NewerVersionError(
+                f"{self.place} was written by a newer Holdfast (schema {found}, this one knows "
+                f"{SCHEMA_VERSION}); upgrade with: pip install --upgrade holdfast"
+            )
+        if self.read_only:
+            raise StorageError(
+                f"{self.place} is from an older Holdfast; open it once for writing to migrate it"
+            )
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        with self.write() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+def _schema_version(connection: Connection) -> str | None:
+    if not connection.dialect.has_table(connection, "alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _create_engine(url: str, read_only: bool) -> Engine:
+    if url.startswith("file:"):
+        return _sqlite_engine(url, read_only)
+    if url.startswith("sqlite"):
+        return _sqlite_engine(url.partition("///")[2], read_only)
+    try:
+        return create_engine(url, hide_parameters=True, pool_pre_ping=True)
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            "the database URL needs a driver: pip install 'holdfast[postgresql]' "
+            "and write the URL as postgresql+psycopg://…"
+        ) from None
+    except SQLAlchemyError:
+        raise ConfigurationError(
+            "HOLDFAST_DATABASE_URL is no database URL; write it like "
+            "postgresql+psycopg://user:password@host/name"
+        ) from None
+
+
+def _sqlite_engine(path: str, read_only: bool) -> Engine:
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            path,
+            uri=path.startswith("file:"),
+            timeout=BUSY_TIMEOUT / 1000,
+            isolation_level=None,  # transactions are begun below, by name
+            check_same_thread=False,
+        )
+        cursor = connection.cursor()
+        if not read_only:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+        return connection
+
+    engine = create_engine(
+        "sqlite://",
+        creator=connect,
+        poolclass=NullPool if read_only else QueuePool,
+        hide_parameters=True,
+    )
+
+    def begin(connection: Connection) -> None:
+        options: Mapping[str, Any] = connection.get_execution_options()
+        if "glance" not in options:  # a single read needs no transaction of its own
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if "immediate" in options else "BEGIN")
+
+    event.listen(engine, "begin", begin)
+    return engine

@@ -1,0 +1,209 @@
+"""The append-only log in SQL: append, read, verify.
+
+A plain hash chain for each tenant. An entry's hash is SHA-256 over the canonical
+JSON (RFC 8785) of its header, and the header holds the hash of the payload's bytes
+and the hash of the entry before. It knows nothing of what a payload means, and
+never begins or commits a transaction: an entry becomes durable together with
+whatever else its caller writes.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import rfc8785
+from sqlalchemy import Connection, Row, insert, select, update
+
+from . import times
+from .errors import NotFoundError
+from .identifiers import new_id
+from .models import Evidence, Verification
+from .schema import evidence, evidence_subjects, ledgers
+
+FORMAT = "holdfast-chain-1"
+GENESIS = "0" * 64
+"""What the first entry names as the hash before it."""
+
+
+def append(
+    connection: Connection,
+    *,
+    tenant: str,
+    type: str,  # noqa: A002 - the field's name
+    subjects: Sequence[str],
+    payload: Mapping[str, Any],
+) -> str:
+    """Write one entry at the end of a tenant's chain, inside the caller's transaction.
+
+    Args:
+        connection: in a writing transaction; the entry is durable when it commits.
+        tenant: whose chain.
+        type: the event, such as ``retrieval``.
+        subjects: whom it is about, in order of precedence.
+        payload: what is recorded: texts, integers, lists, objects; no floats.
+
+    Returns:
+        The id of the entry.
+    """
+    body = rfc8785.dumps(dict(payload))
+    sequence, previous = _next(connection, tenant)
+    header = {
+        "format": FORMAT,
+        "id": new_id("ev", 26),
+        "payload": hashlib.sha256(body).hexdigest(),
+        "previous": previous,
+        "recorded_at": times.now(),
+        "sequence": sequence,
+        "subjects": list(subjects),
+        "tenant": tenant,
+        "type": type,
+    }
+    digest = _hash(header)
+    connection.execute(
+        insert(evidence),
+        {
+            "tenant": tenant,
+            "sequence": sequence,
+            "id": header["id"],
+            "type": type,
+            "recorded_at": header["recorded_at"],
+            "payload": body,
+            "previous": previous,
+            "hash": digest,
+        },
+    )
+    connection.execute(
+        insert(evidence_subjects),
+        [
+            {"tenant": tenant, "subject": subject, "sequence": sequence, "position": position}
+            for position, subject in enumerate(subjects)
+        ],
+    )
+    connection.execute(
+        update(ledgers).where(ledgers.c.tenant == tenant).values(sequence=sequence, head=digest)
+    )
+    return str(header["id"])
+
+
+def entry(connection: Connection, tenant: str, evidence_id: str) -> Evidence:
+    """Read one entry.
+
+    Raises:
+        NotFoundError: this tenant has no such evidence.
+    """
+    row = connection.execute(
+        select(evidence).where(evidence.c.tenant == tenant, evidence.c.id == evidence_id)
+    ).first()
+    if row is None:
+        raise NotFoundError(
+            f"there is no evidence {evidence_id!r}; list it with: holdfast audit list"
+        )
+    return _to_evidence(connection, row)
+
+
+def entries(
+    connection: Connection, tenant: str, *, subject: str | None = None, limit: int | None = None
+) -> list[Evidence]:
+    """Read entries, newest first; with ``subject`` only those about that subject."""
+    query = select(evidence).where(evidence.c.tenant == tenant)
+    if subject is not None:
+        query = query.join(
+            evidence_subjects,
+            (evidence_subjects.c.tenant == evidence.c.tenant)
+            & (evidence_subjects.c.sequence == evidence.c.sequence),
+        ).where(evidence_subjects.c.subject == subject)
+    rows = connection.execute(query.order_by(evidence.c.sequence.desc()).limit(limit)).all()
+    return [_to_evidence(connection, row) for row in rows]
+
+
+def verify(
+    connection: Connection, tenant: str, *, progress: Callable[[int, int], None] | None = None
+) -> Verification:
+    """Compute every hash of a tenant's chain again, from the first entry to the head.
+
+    Finds any edit, deletion, insertion or reordering of entries while the recorded
+    head stands. It cannot find a chain rewritten as a whole together with its head:
+    for that a hash must be kept elsewhere.
+    """
+    last = connection.execute(
+        select(ledgers.c.sequence, ledgers.c.head).where(ledgers.c.tenant == tenant)
+    ).first()
+    total, head = (0, GENESIS) if last is None else (last.sequence, last.head)
+    previous, checked = GENESIS, 0
+    query = select(evidence).where(evidence.c.tenant == tenant).order_by(evidence.c.sequence)
+    for row in connection.execute(query.execution_options(yield_per=1000)):
+        problem = _problem(connection, row, checked + 1, previous)
+        if problem:
+            return Verification(False, checked, previous, row.id, problem)
+        previous, checked = row.hash, checked + 1
+        if progress and (checked % 256 == 0 or checked == total):
+            progress(checked, total)
+    if (checked, previous) != (total, head):
+        return Verification(
+            False, checked, previous, f"sequence {checked + 1}",
+            f"the chain ends after {checked} entries, and its recorded head is entry {total}",
+        )  # fmt: skip
+    return Verification(True, checked, previous)
+
+
+def _problem(connection: Connection, row: Row[Any], sequence: int, previous: str) -> str | None:
+    if row.sequence != sequence:
+        return f"entry {sequence} is missing"
+    if row.previous != previous:
+        return "it does not follow the entry before it"
+    subjects = _subjects(connection, row.tenant, row.sequence)
+    if _hash(_header(row, subjects)) != row.hash:
+        return "its content is not what was recorded"
+    return None
+
+
+def _header(row: Row[Any], subjects: Sequence[str]) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "id": row.id,
+        "payload": hashlib.sha256(row.payload).hexdigest(),
+        "previous": row.previous,
+        "recorded_at": row.recorded_at,
+        "sequence": row.sequence,
+        "subjects": list(subjects),
+        "tenant": row.tenant,
+        "type": row.type,
+    }
+
+
+def _hash(header: dict[str, Any]) -> str:
+    return hashlib.sha256(rfc8785.dumps(header)).hexdigest()
+
+
+def _next(connection: Connection, tenant: str) -> tuple[int, str]:
+    query = select(ledgers.c.sequence, ledgers.c.head).where(ledgers.c.tenant == tenant)
+    row = connection.execute(query.with_for_update()).first()
+    if row is None:
+        connection.execute(insert(ledgers).values(tenant=tenant, sequence=0, head=GENESIS))
+        return 1, GENESIS
+    return row.sequence + 1, row.head
+
+
+def _subjects(connection: Connection, tenant: str, sequence: int) -> tuple[str, ...]:
+    return tuple(
+        connection.execute(
+            select(evidence_subjects.c.subject)
+            .where(evidence_subjects.c.tenant == tenant, evidence_subjects.c.sequence == sequence)
+            .order_by(evidence_subjects.c.position)
+        ).scalars()
+    )
+
+
+def _to_evidence(connection: Connection, row: Row[Any]) -> Evidence:
+    return Evidence(
+        id=row.id,
+        tenant=row.tenant,
+        sequence=row.sequence,
+        type=row.type,
+        subjects=_subjects(connection, row.tenant, row.sequence),
+        recorded_at=times.to_datetime(row.recorded_at),
+        payload=json.loads(row.payload),
+        previous=row.previous,
+        hash=row.hash,
+    )

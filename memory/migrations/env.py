@@ -1,0 +1,12 @@
+"""Run by Alembic: brings the connection that ``database`` hands over up to date."""
+
+from alembic import context
+
+from holdfast.memory.schema import metadata  # run as a file: no relative import
+
+connection = context.config.attributes.get("connection")
+if connection is None:
+    raise SystemExit("migrations run by themselves when a data directory is opened")
+context.configure(connection=connection, target_metadata=metadata, transactional_ddl=True)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,47 @@
+"""Times as the record keeps them: whole microseconds since 1970 in UTC.
+
+Integers compare and hash the same everywhere; callers see aware datetimes.
+"""
+
+import time
+from datetime import UTC, date, datetime, timedelta
+
+from .errors import InvalidInputError
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+Time = datetime | date | str
+"""What callers may give: a datetime (naive: UTC), a date (its first moment in UTC), or ISO 8601."""
+
+
+def now() -> int:
+    """Give the wall clock, in microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def to_datetime(micros: int) -> datetime:
+    """Turn microseconds into an aware datetime in UTC."""
+    return EPOCH + timedelta(microseconds=micros)
+
+
+def to_micros(value: Time, name: str = "time") -> int:
+    """Turn a caller's time into microseconds since 1970.
+
+    Raises:
+        InvalidInputError: ``value`` is no time; the message shows the form to use.
+    """
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise InvalidInputError(
+                f"{name} is no ISO 8601 time; write it like 2026-03-01 or 2026-03-01T09:30:00+01:00"
+            ) from None
+    if not isinstance(value, datetime):
+        if not isinstance(value, date):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError(f"{name} must be a datetime, a date or an ISO 8601 text")
+        value = datetime(value.year, value.month, value.day)
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=UTC)
+    return (value - EPOCH) // MICROSECOND
