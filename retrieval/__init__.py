@@ -1,0 +1,1 @@
+"""Which few statements matter now, and why."""

@@ -1,0 +1,166 @@
+"""A subject's statements in force, ready to be scored; and the bounded cache of them.
+
+A corpus belongs to one revision of its subject and one stretch of valid time; it ends
+at the next moment at which a statement begins or ceases to hold.
+"""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..memory.models import STRENGTHS
+from ..memory.store import Change, Version
+from ..memory.vectors import digest
+from . import context
+from .scoring import Int8, Int64, Lexicon
+
+NO_REVISION = 0
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """n statements in force, sorted by id, and what scoring and selection need of them."""
+
+    subject: str
+    revision: int
+    """``NO_REVISION`` when nothing was ever recorded for the subject."""
+    versions: list[Version]
+    matrix: Int8
+    """(n, d)."""
+    hashes: list[bytes]
+    """SHA-256 of each vector's bytes."""
+    at: int = 0
+    """The valid time for which it was read, in microseconds."""
+    ends: int | None = None
+    """When it ceases to be current by the passing of time, in microseconds; None: never."""
+    repaired: int = 0
+    _contexts: list[frozenset[str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        found = [frozenset(map(fold, v.statement.contexts)) for v in self.versions]
+        object.__setattr__(self, "_contexts", found if any(found) else [])
+
+    def __len__(self) -> int:
+        return len(self.versions)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The statements' ids."""
+        return [version.statement.id for version in self.versions]
+
+    @cached_property
+    def lexicon(self) -> Lexicon:
+        """The words of the statements, indexed."""
+        return Lexicon([version.statement.text for version in self.versions])
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the sorted (id, version, vector hash) of all statements in force."""
+        state = hashlib.sha256()
+        for version, vector_hash in zip(self.versions, self.hashes, strict=True):
+            statement = version.statement
+            state.update(f"{statement.id} {statement.version} {vector_hash.hex()}\n".encode())
+        return state.hexdigest()
+
+    @cached_property
+    def strength(self) -> NDArray[np.uint8]:
+        """Places in ``STRENGTHS``."""
+        places = {strength: place for place, strength in enumerate(STRENGTHS)}
+        return np.array([places[v.statement.strength] for v in self.versions], np.uint8)
+
+    @cached_property
+    def always(self) -> NDArray[np.bool_]:
+        """Which statements come with every request."""
+        return np.array([v.statement.scope == "always" for v in self.versions], np.bool_)
+
+    @cached_property
+    def tokens(self) -> Int64:
+        """What each statement's line in the context costs."""
+        return np.array(
+            [
+                context.count_tokens(f"- [{v.statement.id}] {v.statement.text}\n")
+                for v in self.versions
+            ],
+            np.int64,
+        )
+
+    def extended(self, change: Change, versions: Sequence[Version], matrix: Int8) -> "Corpus":
+        """Give the corpus after a change that only added ``versions``."""
+        holding = [i for i, v in enumerate(versions) if v.valid_from <= change.at]
+        bounds = [v.valid_to if v.valid_from <= change.at else v.valid_from for v in versions]
+        everything = [*self.versions, *(versions[i] for i in holding)]
+        order = sorted(range(len(everything)), key=lambda i: everything[i].statement.id)
+        hashes = [*self.hashes, *(digest(matrix[i]) for i in holding)]
+        return Corpus(
+            subject=self.subject,
+            revision=change.revision,
+            versions=[everything[i] for i in order],
+            matrix=np.concatenate([self.matrix, matrix[holding]])[order],
+            hashes=[hashes[i] for i in order],
+            at=change.at,
+            ends=min((b for b in [self.ends, *bounds] if b is not None), default=None),
+        )
+
+    def in_context(self, contexts: frozenset[str]) -> NDArray[np.bool_]:
+        """Tell which statements apply in any of ``contexts``; none on either side: all."""
+        if not contexts or not self._contexts:
+            return np.ones(len(self), np.bool_)
+        return np.array([not own or bool(own & contexts) for own in self._contexts], np.bool_)
+
+
+class CorpusCache:
+    """The corpora last used, up to a number of statements in all; safe between threads."""
+
+    def __init__(self, most_statements: int) -> None:
+        self._most = most_statements
+        self._held: OrderedDict[str, Corpus] = OrderedDict()
+        self._statements = 0
+        self._lock = threading.Lock()
+
+    def get(self, subject: str, revision: int, now: int) -> Corpus | None:
+        """Give the corpus of a subject if it is that of this revision and still current."""
+        with self._lock:
+            corpus = self._held.get(subject)
+            if corpus is None or corpus.revision != revision:
+                return None
+            if corpus.ends is not None and now >= corpus.ends:
+                return None
+            self._held.move_to_end(subject)
+            return corpus
+
+    def put(self, corpus: Corpus) -> None:
+        """Keep a corpus, and let go of those used longest ago."""
+        with self._lock:
+            before = self._held.pop(corpus.subject, None)
+            self._statements += len(corpus) - (len(before) if before else 0)
+            self._held[corpus.subject] = corpus
+            while self._statements > self._most and self._held:
+                _, dropped = self._held.popitem(last=False)
+                self._statements -= len(dropped)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._held.clear()
+            self._statements = 0
+
+
+def fold(name: str) -> str:
+    """Bring the name of a context to the form in which two are compared."""
+    return " ".join(name.split()).casefold()
+
+
+def empty(subject: str, dimensions: int) -> Corpus:
+    """Give the corpus of a subject of whom nothing is known."""
+    return Corpus(subject, NO_REVISION, [], np.zeros((0, dimensions), np.int8), [])
+
+
+def joined(parts: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
+    """Concatenate arrays; a single one is given back as it is."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

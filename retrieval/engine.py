@@ -1,0 +1,558 @@
+"""Holdfast: the one place where the parts are put together.
+
+The record (``memory``) keeps what was said; reading, scoring, selection and context
+decide what a request gets; the ledger keeps evidence of it. Every door calls this class.
+It may be used from several threads.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from ..memory import decisions, ledger, proposals, store, times
+from ..memory.chroma import ChromaVectors
+from ..memory.database import Database
+from ..memory.directory import DataDirectory
+from ..memory.errors import InvalidInputError, StorageError
+from ..memory.models import (
+    Decision,
+    Evidence,
+    Proposal,
+    ProposalStatus,
+    Statement,
+    Verification,
+)
+from ..memory.times import Time
+from ..memory.vectors import Progress
+from . import context, doctor, replay
+from .calibration import read_table
+from .corpus import Corpus, CorpusCache, fold
+from .embedder import Embedder, open_embedder, quantise
+from .evaluation import Candidates, Outcome, Query, evaluate
+from .evidence import to_payload
+from .library import Library
+from .request import Messages, parse
+from .results import Added, DoctorReport, Explanation, Injection, Replay, Retrieval
+from .scoring import query_terms
+from .selection import Policy, thresholds
+from .settings import Settings
+from .writing import Writer, attributes, context_names, name
+
+Subjects = str | Sequence[str]
+"""One subject, or several in order of precedence."""
+
+
+class Holdfast:
+    """A values memory: add what a subject values, retrieve what bears on a request."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        chroma: ChromaVectors | None,
+        embedder: Embedder,
+        settings: Settings,
+        tenant: str,
+        directory: DataDirectory | None = None,
+    ) -> None:
+        """Put given parts together; ``open`` makes them from settings."""
+        self.embedder = embedder
+        self.settings = settings
+        self.tenant = tenant
+        self._directory = directory
+        self._database = database
+        self._chroma = chroma
+        self._table = read_table(settings.calibration)
+        self._library = Library(
+            database, chroma, embedder, tenant, CorpusCache(settings.cache_statements)
+        )
+        self._writer = Writer(self._library)
+        self._warming = threading.Thread(target=self._warm_up, name="holdfast-warm-up")
+        if chroma is not None:
+            self._warming.start()
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path | None = None,
+        *,
+        tenant: str = "local",
+        settings: Settings | None = None,
+        read_only: bool = False,
+    ) -> Self:
+        """Open a data directory, made when missing; it is owned until ``close``.
+
+        Args:
+            path: the directory; None: ``HOLDFAST_DATA``, else the user's own.
+            tenant: whose statements these are; tenants never mix.
+            settings: None: read from the environment and ``holdfast.toml``.
+            read_only: look at statements, history and evidence without owning the
+                directory; nothing is written, so ``retrieve`` needs ``record=False``.
+
+        Raises:
+            StorageError: the directory is owned by another process, cannot be written,
+                is full, damaged, or from a newer version; the message names the fix.
+            ConfigurationError: a setting is wrong.
+        """
+        settings = settings or Settings.load(path)
+        if path is not None and Path(path) != settings.data:
+            settings = settings.model_copy(update={"data": Path(path)})
+        tenant = name(tenant, "tenant")
+        embedder = open_embedder(settings.embedder, threads=settings.threads)
+        directory = DataDirectory(settings.data)
+        if read_only:
+            url = settings.database_url or directory.read_only_uri()
+            database = Database(url, place=str(directory.path), read_only=True)
+            return cls(
+                database=database, chroma=None, embedder=embedder, settings=settings, tenant=tenant
+            )
+        directory.acquire(settings.lock_timeout)
+        try:
+            database = Database(
+                settings.database_url or f"sqlite:///{directory.database}",
+                place="the database server" if settings.database_url else str(directory.path),
+            )
+            chroma = ChromaVectors(folder=directory.chroma, url=settings.chroma_url)
+            return cls(
+                database=database, chroma=chroma, embedder=embedder, settings=settings,
+                tenant=tenant, directory=directory,
+            )  # fmt: skip
+        except BaseException:
+            directory.release()
+            raise
+
+    def close(self) -> None:
+        """Close everything and give the data directory back."""
+        if self._warming.ident is not None:
+            self._warming.join()
+        if self._chroma is not None:
+            self._chroma.close()
+        self._database.close()
+        if self._directory is not None:
+            self._directory.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Holdfast tenant={self.tenant!r} embedder={self.embedder.name!r}>"
+
+    # What subjects say
+
+    def add(
+        self,
+        subject: str,
+        text: str,
+        *,
+        kind: str | None = None,
+        strength: str | None = None,
+        scope: str | None = None,
+        contexts: Sequence[str] = (),
+        valid_from: Time | None = None,
+        valid_to: Time | None = None,
+        source: str = "subject",
+        split: bool = True,
+    ) -> Added:
+        """Store what a text says, split into single statements, in one transaction.
+
+        Args:
+            subject: whose values these are: the caller's own name for them.
+            text: one sentence, a paragraph, a list, a page; at most 100,000 characters,
+                a single statement at most 2,000.
+            kind: value, preference, boundary, commitment, goal or decision.
+            strength: must, should or prefer.
+            scope: topical or always. Of these three, None is read from the words.
+            contexts: names of the only contexts in which it applies; none: in all.
+            valid_from: when it begins to hold; None: now.
+            valid_to: when it ceases to hold; None: never.
+            source: through what channel the subject said it. What models, tools or
+                imports say goes through ``propose``.
+            split: False keeps the text as one statement.
+
+        Returns:
+            The statements in the text's order. Text that was stored before is not stored
+            twice (``existing``); what lies close is reported, never merged.
+
+        Raises:
+            InvalidInputError: nothing was stored.
+        """
+        given = attributes(
+            kind=kind, strength=strength, scope=scope, contexts=contexts,
+            valid_from=valid_from, valid_to=valid_to, source=source,
+        )  # fmt: skip
+        subject = name(subject, "subject")
+        return self._writer.add(subject, [text], given, split=split, report=True)
+
+    def add_many(
+        self,
+        subject: str,
+        texts: Sequence[str],
+        *,
+        kind: str | None = None,
+        strength: str | None = None,
+        scope: str | None = None,
+        contexts: Sequence[str] = (),
+        valid_from: Time | None = None,
+        valid_to: Time | None = None,
+        source: str = "subject",
+        split: bool = True,
+        progress: Progress | None = None,
+    ) -> list[Statement]:
+        """Store many texts in one transaction: all of them or, on an error, none.
+
+        Takes what ``add`` takes, for each text alike, and reports no near-duplicates.
+        ``progress`` is called with (statements embedded, statements in all).
+
+        Returns:
+            With ``split=False`` one statement for each text, in their order.
+        """
+        if isinstance(texts, str):
+            raise InvalidInputError("add_many takes a list of texts; use add for one")
+        given = attributes(
+            kind=kind, strength=strength, scope=scope, contexts=contexts,
+            valid_from=valid_from, valid_to=valid_to, source=source,
+        )  # fmt: skip
+        subject = name(subject, "subject")
+        return list(
+            self._writer.add(subject, texts, given, split=split, report=False, progress=progress)
+        )
+
+    def decide(
+        self,
+        subject: str,
+        *,
+        situation: str,
+        choice: str,
+        reason: str,
+        weighed: Sequence[str] = (),
+    ) -> Decision:
+        """Store a decision as a precedent.
+
+        Args:
+            subject: who decided.
+            situation: in which situation; each part has at most 2,000 characters.
+            choice: what was chosen.
+            reason: why.
+            weighed: ids of the subject's own statements that were weighed.
+        """
+        return self._writer.decide(name(subject, "subject"), situation, choice, reason, weighed)
+
+    def revise(
+        self,
+        statement_id: str,
+        text: str | None = None,
+        *,
+        reason: str | None = None,
+        **changes: Any,
+    ) -> Statement:
+        """Write the next version of a statement; the one before is kept.
+
+        Args:
+            statement_id: which.
+            text: the new words; None: as before.
+            reason: why, for the history.
+            changes: any of ``kind``, ``strength``, ``scope``, ``contexts``, ``source``,
+                ``valid_from`` (None: from now on; an earlier time corrects the past) and
+                ``valid_to``. What is not named stays.
+        """
+        return self._writer.revise(statement_id, text, reason, changes)
+
+    def retire(self, statement_id: str, *, reason: str | None = None) -> Statement:
+        """Note that a statement no longer holds, from now on; it stays in the record."""
+        return self._writer.retire(statement_id, reason)
+
+    def propose(
+        self,
+        subject: str,
+        text: str,
+        *,
+        source: str,
+        kind: str | None = None,
+        strength: str | None = None,
+        scope: str | None = None,
+        contexts: Sequence[str] = (),
+    ) -> list[Proposal]:
+        """Keep what somebody other than the subject put forward; it is never injected.
+
+        Takes what ``add`` takes; ``source`` says who put it forward, such as
+        ``model:NAME``. The subject decides with ``confirm`` or ``reject``.
+        """
+        given = attributes(
+            kind=kind, strength=strength, scope=scope, contexts=contexts, source=source
+        )
+        return self._writer.propose(name(subject, "subject"), text, given)
+
+    def proposals(self, subject: str, *, status: ProposalStatus | None = "open") -> list[Proposal]:
+        """List a subject's proposals, oldest first; ``status=None``: all of them."""
+        with self._database.read() as connection:
+            return proposals.of_subject(connection, self.tenant, name(subject, "subject"), status)
+
+    def confirm(self, proposal_id: str) -> Statement:
+        """Make a statement of a proposal, as its subject's own word."""
+        return self._writer.confirm(proposal_id)
+
+    def reject(self, proposal_id: str) -> Proposal:
+        """Note that the subject does not want a proposal."""
+        return self._writer.reject(proposal_id)
+
+    # What is on record
+
+    def statements(
+        self,
+        subject: str,
+        *,
+        as_of: Time | None = None,
+        known_at: Time | None = None,
+        include_retired: bool = False,
+    ) -> list[Statement]:
+        """List what held at ``as_of``, as far as was recorded by ``known_at``.
+
+        Args:
+            subject: whose.
+            as_of: valid time; None: now.
+            known_at: record time; None: now.
+            include_retired: also the last version of statements that had ended by then.
+
+        Returns:
+            At most one version of each statement, oldest first.
+        """
+        known = None if known_at is None else times.to_micros(known_at, "known_at")
+        with self._database.read() as connection:
+            found = store.subject(connection, self.tenant, name(subject, "subject"))
+            if found is None:
+                return []
+            versions = store.as_known(
+                connection,
+                found,
+                as_of=self._moment(as_of, found),
+                known_at=known,
+                include_retired=include_retired,
+            )
+        return sorted((v.statement for v in versions), key=lambda s: (s.recorded_at, s.id))
+
+    def statement(self, statement_id: str) -> Statement:
+        """Give the newest version of a statement."""
+        with self._database.read() as connection:
+            return store.latest(connection, self.tenant, statement_id).statement
+
+    def history(self, statement_id: str) -> list[Statement]:
+        """Give every version of a statement, oldest first."""
+        with self._database.read() as connection:
+            return store.history(connection, self.tenant, statement_id)
+
+    def decisions(self, subject: str, *, as_of: Time | None = None) -> list[Decision]:
+        """List the decisions that stand at ``as_of``, oldest first, with what each weighed."""
+        with self._database.read() as connection:
+            found = store.subject(connection, self.tenant, name(subject, "subject"))
+            if found is None:
+                return []
+            return decisions.standing(connection, found, as_of=self._moment(as_of, found))
+
+    def subjects(self) -> list[str]:
+        """List the subjects on record."""
+        with self._database.read() as connection:
+            return store.subject_names(connection, self.tenant)
+
+    # What bears on a request
+
+    def retrieve(
+        self,
+        subject: Subjects,
+        request: str | Messages,
+        *,
+        limit: int | None = None,
+        budget: int | None = None,
+        threshold: float | None = None,
+        contexts: Sequence[str] = (),
+        as_of: Time | None = None,
+        record: bool = True,
+    ) -> Retrieval:
+        """Choose the few statements that bear on a request, and keep evidence of it.
+
+        Args:
+            subject: on whose behalf; several in order of precedence.
+            request: a prompt, or chat messages in OpenAI's or Anthropic's form.
+            limit: most topical statements to inject; None: as set.
+            budget: most tokens of topical statements; None: as set.
+            threshold: least probability for topical statements of every strength, 0 to 1;
+                None: each strength's own.
+            contexts: in which contexts the request is made; none: all statements apply.
+            as_of: with the statements that held then, as far as is known now.
+            record: False writes no evidence (for evaluation).
+
+        Returns:
+            What was chosen, with every candidate. Its evidence is durable.
+        """
+        subjects = _subjects(subject)
+        policy = self._policy(limit, budget, threshold)
+        asked = parse(request)
+        moment = None if as_of is None else times.to_micros(as_of, "as_of")
+        vectors = quantise(
+            self.embedder.embed([segment.text for segment in asked.segments], role="query"),
+            self.embedder.scale,
+        )
+        corpora = [self._corpus(subject, moment) for subject in subjects]
+        terms = query_terms(segment.text for segment in asked.segments if segment.leads)
+        query = Query(
+            vectors=vectors,
+            weights=tuple(segment.weight for segment in asked.segments),
+            terms=tuple(t for t in terms if any(c.lexicon.known([t]) for c in corpora)),
+            contexts=frozenset(map(fold, context_names(contexts))),
+            scale=self.embedder.scale,
+        )
+        outcome = evaluate(corpora, query, policy, self._table)
+        evidence_id = None
+        if record:
+            evidence_id = self._record(outcome, query, policy, asked.digest, moment)
+        return Retrieval(
+            context=outcome.context,
+            status=outcome.selection.status,
+            evidence_id=evidence_id,
+            injected=Candidates(outcome, outcome.selection.injected),
+            candidates=Candidates(outcome, outcome.selection.order),
+            repaired=sum(corpus.repaired for corpus in corpora),
+        )
+
+    def inject(
+        self,
+        subject: Subjects,
+        messages: Messages,
+        *,
+        placement: Literal["user", "system"] | None = None,
+        **how: Any,
+    ) -> Injection:
+        """Put what bears on a conversation into it.
+
+        Args:
+            subject: as in ``retrieve``.
+            messages: chat messages; they stay as they are, copies are given back.
+            placement: ``user`` (at the end of the last message that the user wrote) or
+                ``system``; None: as set.
+            how: what else ``retrieve`` takes.
+        """
+        if isinstance(messages, (str, Mapping)):
+            raise InvalidInputError(
+                "inject takes a list of chat messages; use retrieve for a prompt"
+            )
+        placement = placement or self.settings.placement
+        if placement not in ("user", "system"):
+            raise InvalidInputError("placement must be one of: user, system")
+        context.place(messages, "?", placement)  # what cannot be placed is not recorded either
+        found = self.retrieve(subject, messages, **how)
+        return Injection(context.place(messages, found.context, placement), found)
+
+    # Why it was chosen
+
+    def evidence(self, subject: str | None = None, *, limit: int | None = 50) -> list[Evidence]:
+        """List evidence, newest first; of one subject, or of all."""
+        with self._database.read() as connection:
+            return ledger.entries(connection, self.tenant, subject=subject, limit=limit)
+
+    def explain(self, evidence_id: str) -> Explanation:
+        """Show a recorded retrieval: every candidate with its scores and verdict."""
+        return replay.explain(self._library, self._evidence(evidence_id))
+
+    def replay(self, evidence_id: str) -> Replay:
+        """Compute a recorded retrieval again, and say whether every bit is the same."""
+        return replay.replay(self._library, self._evidence(evidence_id))
+
+    def verify(self, *, progress: Progress | None = None) -> Verification:
+        """Check the whole chain of evidence, from its first entry on."""
+        with self._database.read() as connection:
+            return ledger.verify(connection, self.tenant, progress=progress)
+
+    def doctor(self, *, mend: bool = True, progress: Progress | None = None) -> DoctorReport:
+        """Check the record, the vectors and the chain against each other, and mend them.
+
+        Embeds what the present embedder has not embedded yet; an interrupted run goes on
+        where it stopped.
+
+        Args:
+            mend: False only reports.
+            progress: called with (vectors done, vectors in all).
+        """
+        if self._chroma is None:
+            raise StorageError("opened read-only: nothing can be checked against the vector store")
+        return doctor.examine(self._library, mend=mend, progress=progress)
+
+    # Inside
+
+    def _corpus(self, subject: str, moment: int | None) -> Corpus:
+        if moment is None:
+            return self._library.corpus(subject)
+        return self._library.corpus_as_of(subject, moment)
+
+    def _record(
+        self, outcome: Outcome, query: Query, policy: Policy, digest: str, moment: int | None
+    ) -> str:
+        as_of = moment if moment is not None else max(c.at for c in outcome.corpora)
+        payload = to_payload(
+            outcome,
+            query,
+            request_digest=digest,
+            as_of=as_of,
+            embedder=self.embedder.digest,
+            policy=policy,
+            table=self._table,
+        )
+        with self._database.write() as connection:
+            return ledger.append(
+                connection,
+                tenant=self.tenant,
+                type="retrieval",
+                subjects=[corpus.subject for corpus in outcome.corpora],
+                payload=payload,
+            )
+
+    def _evidence(self, evidence_id: str) -> Evidence:
+        with self._database.read() as connection:
+            return ledger.entry(connection, self.tenant, evidence_id)
+
+    def _policy(self, limit: int | None, budget: int | None, threshold: float | None) -> Policy:
+        s = self.settings
+        for value, what in ((limit, "limit"), (budget, "budget")):
+            if value is not None and value < 0:
+                raise InvalidInputError(f"{what} is 0 or more")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise InvalidInputError("threshold is a probability, 0 to 1")
+        if threshold is None:
+            levels = thresholds(s.threshold_must, s.threshold_should, s.threshold_prefer)
+        else:
+            levels = thresholds(threshold, threshold, threshold)
+        return Policy(
+            thresholds=levels,
+            limit=s.limit if limit is None else limit,
+            budget=s.budget_tokens if budget is None else budget,
+            always_budget=s.always_budget_tokens,
+        )
+
+    @staticmethod
+    def _moment(as_of: Time | None, found: store.Subject) -> int:
+        if as_of is None:
+            return max(times.now(), found.changed_at)
+        return times.to_micros(as_of, "as_of")
+
+    def _warm_up(self) -> None:
+        """Import and open Chroma beside the loading of the model."""
+        assert self._chroma is not None
+        try:
+            self._chroma.open()
+        except Exception:
+            self._chroma.close()
+
+
+def _subjects(subject: Subjects) -> list[str]:
+    names = [subject] if isinstance(subject, str) else list(subject)
+    if not names:
+        raise InvalidInputError("name at least one subject")
+    return list(dict.fromkeys(name(each, "subject") for each in names))

@@ -1,0 +1,1 @@
+"""The bundled weights; see MODEL_CARD.md."""

@@ -1,0 +1,120 @@
+"""Settings: from arguments, ``HOLDFAST_*`` variables, or ``holdfast.toml`` in the data directory.
+
+In that order of precedence. The library, the command line and the server read the
+same class. Thresholds and budgets are what selection acts on; each default says
+where it comes from.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from ..memory.errors import ConfigurationError
+
+CONFIG_NAME = "holdfast.toml"
+
+
+def default_data_directory() -> Path:
+    """Where the embedded default keeps its data, as the operating system wants it."""
+    return Path(platformdirs.user_data_dir("holdfast", appauthor=False))
+
+
+class Settings(BaseSettings):
+    """What can be set. Every name is also a variable: ``HOLDFAST_`` and the name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="HOLDFAST_", extra="ignore", frozen=True)
+
+    data: Path = Field(default_factory=default_data_directory)
+    """The data directory."""
+    database_url: str | None = None
+    """SQLAlchemy URL of the system of record; None: SQLite in the data directory."""
+    chroma_url: str | None = None
+    """http(s) URL of a Chroma server; None: Chroma embedded in the data directory."""
+    embedder: str = "bundled"
+    """``bundled``, or ``sentence-transformers:NAME_OR_PATH``."""
+    threads: int = Field(default=0, ge=0)
+    """Threads that embed; 0: as many as there are cores, at most four."""
+    calibration: Path | None = None
+    """Table from scores to probabilities (``python -m training.calibrate``); None: the shipped
+    one, fitted for the bundled model."""
+    threshold_must: float = Field(default=0.07, ge=0, le=1)
+    """Least probability at which a ``must`` statement is injected: leans to recall."""
+    threshold_should: float = Field(default=0.16, ge=0, le=1)
+    """The same for ``should``."""
+    threshold_prefer: float = Field(default=0.22, ge=0, le=1)
+    """The same for ``prefer``: leans to precision."""
+    limit: int = Field(default=5, ge=0)
+    """Most topical statements injected for one request."""
+    budget_tokens: int = Field(default=400, ge=0)
+    """Most tokens of topical statements in one context (estimated: UTF-8 bytes / 4)."""
+    always_budget_tokens: int = Field(default=300, ge=0)
+    """The same for the ``always`` lane, which has its own."""
+    placement: Literal["user", "system"] = "user"
+    """Where ``inject`` puts the context: in the last user message, or a system message."""
+    lock_timeout: float = Field(default=5.0, ge=0)
+    """Seconds to wait for a data directory that another process owns."""
+    cache_statements: int = Field(default=50_000, ge=0)
+    """Statements whose vectors and words are kept in memory, over all subjects."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take arguments, then the environment; the file is merged in by ``load``."""
+        return (init_settings, env_settings)
+
+    @classmethod
+    def load(cls, path: str | Path | None = None, **changes: Any) -> "Settings":
+        """Read settings for a data directory.
+
+        Args:
+            path: the data directory; None: ``HOLDFAST_DATA``, else the user's own.
+            changes: settings that go before the environment and the file.
+
+        Raises:
+            ConfigurationError: a value cannot be used; the message names the setting.
+        """
+        if path is not None:
+            changes["data"] = Path(path)
+        try:
+            known = cls(**changes)
+            stated = known.model_fields_set
+            return known.model_copy(
+                update={
+                    name: getattr(cls(**{name: value}), name)
+                    for name, value in _read_file(known.data / CONFIG_NAME).items()
+                    if name not in stated
+                }
+            )
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()
+            )
+            raise ConfigurationError(
+                f"a setting cannot be used: {problems}. "
+                f"Correct it in the call, in HOLDFAST_…, or in {CONFIG_NAME}."
+            ) from None
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigurationError(f"{path} cannot be read as TOML ({error}); mend it") from None
+    unknown = sorted(set(values) - set(Settings.model_fields))
+    if unknown:
+        raise ConfigurationError(
+            f"{path} names unknown settings: {', '.join(unknown)}; remove them"
+        )
+    return values

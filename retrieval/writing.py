@@ -1,0 +1,390 @@
+"""What subjects say → statements that are durable: add, decide, revise, retire, propose.
+
+Each change is one transaction. It knows nothing of requests.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection
+
+from ..memory import decisions, proposals, store, times
+from ..memory.errors import InvalidInputError
+from ..memory.models import (
+    KINDS,
+    SCOPES,
+    STRENGTHS,
+    Decision,
+    Kind,
+    Proposal,
+    Scope,
+    Statement,
+    Strength,
+)
+from ..memory.store import Draft, Version
+from ..memory.times import Time
+from ..memory.vectors import Progress
+from . import reading, relation, splitting
+from .library import Library, draft
+from .results import Added, Pair
+from .scoring import Int8
+
+MOST_NAME = 200
+"""Characters in the name of a subject, a tenant, a context or a source."""
+MOST_CONTEXTS = 32
+OTHERS = ("model", "tool", "import")
+"""Sources that are not the subject: what they say is a proposal until it is confirmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What a caller said of a text; what is None is read from its words."""
+
+    kind: Kind | None = None
+    strength: Strength | None = None
+    scope: Scope | None = None
+    contexts: tuple[str, ...] = ()
+    valid_from: int | None = None
+    valid_to: int | None = None
+    source: str = "subject"
+
+
+def attributes(
+    *,
+    kind: str | None = None,
+    strength: str | None = None,
+    scope: str | None = None,
+    contexts: Sequence[str] = (),
+    valid_from: Time | None = None,
+    valid_to: Time | None = None,
+    source: str = "subject",
+) -> Attributes:
+    """Check what a caller said of a text.
+
+    Raises:
+        InvalidInputError: a value is none of those that there are; the message lists them.
+    """
+    begins = None if valid_from is None else times.to_micros(valid_from, "valid_from")
+    ends = None if valid_to is None else times.to_micros(valid_to, "valid_to")
+    if ends is not None and ends <= (times.now() if begins is None else begins):
+        raise InvalidInputError(
+            "valid_to must be later than valid_from (now, if it is not given); give both in order"
+        )
+    return Attributes(
+        kind=one_of(kind, KINDS, "kind"),
+        strength=one_of(strength, STRENGTHS, "strength"),
+        scope=one_of(scope, SCOPES, "scope"),
+        contexts=context_names(contexts),
+        valid_from=begins,
+        valid_to=ends,
+        source=name(source, "source"),
+    )
+
+
+def one_of(value: Any, choices: Sequence[Any], what: str) -> Any:
+    """Give a value that is among the choices, or None."""
+    if value is not None and value not in choices:
+        raise InvalidInputError(f"{what} must be one of: {', '.join(choices)}")
+    return value
+
+
+def name(value: object, what: str) -> str:
+    """Check the name of a subject, a tenant, a context or a source."""
+    if not isinstance(value, str):
+        raise InvalidInputError(f"the name of a {what} is a text")
+    cleaned = splitting.clean(value, limit=MOST_NAME, what=what)
+    if "\n" in cleaned or "\t" in cleaned:
+        raise InvalidInputError(f"the name of a {what} is one line without tabs")
+    return cleaned
+
+
+def context_names(values: Sequence[str]) -> tuple[str, ...]:
+    """Check the names of contexts."""
+    if isinstance(values, str):
+        raise InvalidInputError('contexts is a list of names, like ["work"]')
+    if len(values) > MOST_CONTEXTS:
+        raise InvalidInputError(f"at most {MOST_CONTEXTS} contexts; give fewer")
+    return tuple(dict.fromkeys(name(value, "context") for value in values))
+
+
+class Writer:
+    """Every change of statements, decisions and proposals."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._database = library.database
+        self._tenant = library.tenant
+
+    def add(
+        self,
+        subject: str,
+        texts: Sequence[str],
+        given: Attributes,
+        *,
+        split: bool,
+        report: bool,
+        progress: Progress | None = None,
+    ) -> Added:
+        """Store what texts say, in one transaction; with ``report`` say what lies close."""
+        if given.source.split(":")[0].strip().casefold() in OTHERS:
+            raise InvalidInputError(
+                f"what comes from {given.source!r} is not the subject's own word; "
+                "put it forward with propose(), and the subject confirms it"
+            )
+        singles = [single for text in texts for single in _singles(text, split=split)]
+        drafts = [_draft(text, given) for text in singles]
+        known = self._known(subject, drafts)
+        fresh = {d.equality: d for d in reversed(drafts) if d.equality not in known}
+        new = [d for d in drafts if fresh.get(d.equality) is d]
+        pairs: list[tuple[Draft, Statement, float, str]] = []
+        written: dict[bytes, Version] = {}
+        if new:
+            matrix = self._library.embed(subject, new, progress)
+            if report:
+                pairs = self._pairs(subject, new, matrix)
+            with self._database.write() as connection:
+                change = store.begin_change(connection, self._tenant, subject)
+                late = store.equal_statements(
+                    connection, change.subject, [d.equality for d in new], as_of=change.at
+                )
+                known |= late
+                rows = [i for i, d in enumerate(new) if d.equality not in late]
+                versions = store.write(connection, self._tenant, change, [new[i] for i in rows])
+                self._library.save_vectors(connection, [v.key for v in versions], matrix[rows])
+            self._library.note_added(change, versions, matrix[rows])
+            written = {new[i].equality: v for i, v in zip(rows, versions, strict=True)}
+        statements = {key: v.statement for key, v in (known | written).items()}
+        return Added(
+            [statements[d.equality] for d in drafts],
+            existing=[v.statement for v in known.values()],
+            similar=_reported(pairs, "similar", written),
+            possible_revisions=_reported(pairs, "possible_revision", written),
+        )
+
+    def decide(
+        self, subject: str, situation: str, choice: str, reason: str, weighed: Sequence[str]
+    ) -> Decision:
+        """Store a decision; the very same one is not stored twice."""
+        parts = [
+            splitting.clean(text, limit=splitting.MAX_STATEMENT_CHARACTERS, what=what)
+            for text, what in ((situation, "situation"), (choice, "choice"), (reason, "reason"))
+        ]
+        given = Attributes(kind="decision", strength="should", scope="topical")
+        new = _draft(decision_text(*parts), given)
+        with self._database.read() as connection:
+            found = store.subject(connection, self._tenant, subject)
+            if found is not None:
+                for old in decisions.standing(connection, found, as_of=_current(found)):
+                    if (old.situation, old.choice, old.reason) == tuple(parts):
+                        return old
+            self._weighed(connection, subject, weighed)
+        matrix = self._library.embed(subject, [new], None)
+        with self._database.write() as connection:
+            change = store.begin_change(connection, self._tenant, subject)
+            versions = store.write(connection, self._tenant, change, [new])
+            self._library.save_vectors(connection, [new.key], matrix)
+            return decisions.write(
+                connection,
+                versions[0],
+                situation=parts[0],
+                choice=parts[1],
+                reason=parts[2],
+                weighed_versions=self._weighed(connection, subject, weighed),
+            )
+
+    def revise(
+        self, statement_id: str, text: str | None, reason: str | None, changes: dict[str, Any]
+    ) -> Statement:
+        """Write the next version of a statement."""
+        with self._database.read() as connection:
+            old = _open_version(store.latest(connection, self._tenant, statement_id))
+        new = _revised(old, text, changes)
+        reason = _note(reason)
+        matrix = self._library.embed(old.statement.subject, [new], None)
+        with self._database.write() as connection:
+            current = _open_version(store.latest(connection, self._tenant, statement_id))
+            if current.key != old.key:
+                raise InvalidInputError(
+                    f"{statement_id} was revised meanwhile; look at its history and revise again"
+                )
+            change = store.begin_change(connection, self._tenant, old.statement.subject)
+            version = store.revise(connection, self._tenant, change, old, new, reason)
+            self._library.save_vectors(connection, [new.key], matrix)
+        return version.statement
+
+    def retire(self, statement_id: str, reason: str | None) -> Statement:
+        """Note that a statement no longer holds."""
+        reason = _note(reason)
+        with self._database.write() as connection:
+            old = _open_version(store.latest(connection, self._tenant, statement_id))
+            change = store.begin_change(connection, self._tenant, old.statement.subject)
+            return store.retire(connection, self._tenant, change, old, reason)
+
+    def propose(self, subject: str, text: str, given: Attributes) -> list[Proposal]:
+        """Keep what somebody other than the subject put forward, split into single ones."""
+        drafts = [_draft(single, given) for single in _singles(text, split=True)]
+        with self._database.write() as connection:
+            change = store.begin_change(connection, self._tenant, subject)
+            return [proposals.write(connection, self._tenant, change, d) for d in drafts]
+
+    def confirm(self, proposal_id: str) -> Statement:
+        """Make a statement of a proposal: the subject's own word from now on."""
+        with self._database.read() as connection:
+            proposal = proposals.read(connection, self._tenant, proposal_id)
+        _check_open(proposal)
+        given = Attributes(
+            kind=proposal.kind,
+            strength=proposal.strength,
+            scope=proposal.scope,
+            contexts=proposal.contexts,
+            source=proposal.source,
+        )
+        new = _draft(proposal.text, given)
+        known = self._known(proposal.subject, [new])
+        matrix = None if known else self._library.embed(proposal.subject, [new], None)
+        with self._database.write() as connection:
+            change = store.begin_change(connection, self._tenant, proposal.subject)
+            if matrix is None:
+                statement = known[new.equality].statement
+            else:
+                statement = store.write(connection, self._tenant, change, [new])[0].statement
+                self._library.save_vectors(connection, [new.key], matrix)
+            proposals.decide(connection, self._tenant, change, proposal, "confirmed", statement.id)
+        return statement
+
+    def reject(self, proposal_id: str) -> Proposal:
+        """Note that the subject does not want a proposal."""
+        with self._database.write() as connection:
+            proposal = proposals.read(connection, self._tenant, proposal_id)
+            _check_open(proposal)
+            change = store.begin_change(connection, self._tenant, proposal.subject)
+            return proposals.decide(connection, self._tenant, change, proposal, "rejected")
+
+    def _known(self, subject: str, drafts: Sequence[Draft]) -> dict[bytes, Version]:
+        with self._database.read() as connection:
+            found = store.subject(connection, self._tenant, subject)
+            if found is None:
+                return {}
+            return store.equal_statements(
+                connection, found, [d.equality for d in drafts], as_of=_current(found)
+            )
+
+    def _pairs(
+        self, subject: str, new: Sequence[Draft], matrix: Int8
+    ) -> list[tuple[Draft, Statement, float, str]]:
+        """Find what lies close to new statements, among those in force."""
+        corpus = self._library.corpus(subject)
+        scale = self._library.embedder.scale
+        cosines = matrix.astype(np.float32) @ corpus.matrix.T.astype(np.float32) / (scale * scale)
+        found: list[tuple[Draft, Statement, float, str]] = []
+        for i, j in np.argwhere(cosines >= relation.RELATION_FLOOR).tolist():
+            other, cosine = corpus.versions[j].statement, float(cosines[i, j])
+            found_as = relation.relation(new[i].text, other.text, cosine)
+            if found_as is not None:
+                found.append((new[i], other, cosine, found_as))
+        return sorted(found, key=lambda pair: (-pair[2], pair[1].id))
+
+    def _weighed(self, connection: Connection, subject: str, ids: Sequence[str]) -> list[Version]:
+        versions = [store.latest(connection, self._tenant, i) for i in dict.fromkeys(ids)]
+        for version in versions:
+            if version.statement.subject != subject:
+                raise InvalidInputError(
+                    f"{version.statement.id} is no statement of this subject; weigh its own"
+                )
+        return versions
+
+
+def decision_text(situation: str, choice: str, reason: str) -> str:
+    """Give the text of a decision that is embedded and shown: situation, choice and reason."""
+    return f"{_ended(situation)} Chosen: {_ended(choice)} Because: {_ended(reason)}"
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "!", "?", "…", "。")) else f"{text}."
+
+
+def _singles(text: str, *, split: bool) -> list[str]:
+    if split:
+        return splitting.split(text)
+    return [splitting.clean(text, limit=splitting.MAX_STATEMENT_CHARACTERS, what="statement")]
+
+
+def _draft(text: str, given: Attributes) -> Draft:
+    read = reading.read(text)
+    return draft(
+        text,
+        kind=given.kind or read.kind,
+        strength=given.strength or read.strength,
+        scope=given.scope or read.scope,
+        contexts=given.contexts,
+        source=given.source,
+        valid_from=given.valid_from,
+        valid_to=given.valid_to,
+    )
+
+
+def _revised(old: Version, text: str | None, changes: dict[str, Any]) -> Draft:
+    """Give the next version: what is not changed stays."""
+    unknown = set(changes) - {
+        "kind", "strength", "scope", "contexts", "valid_from", "valid_to", "source"
+    }  # fmt: skip
+    if unknown:
+        raise InvalidInputError(f"a revision cannot change: {', '.join(sorted(unknown))}")
+    before = old.statement
+    text = before.text if text is None else _singles(text, split=False)[0]
+    given = attributes(**changes)
+    new = draft(
+        text,
+        kind=given.kind or before.kind,
+        strength=given.strength or before.strength,
+        scope=given.scope or before.scope,
+        contexts=given.contexts if "contexts" in changes else before.contexts,
+        source=given.source if "source" in changes else before.source,
+        valid_from=_begins(old, given.valid_from),
+        valid_to=given.valid_to if "valid_to" in changes else old.valid_to,
+    )
+    if text == before.text and not changes:
+        raise InvalidInputError("the revision changes nothing; give a new text or attribute")
+    return new
+
+
+def _begins(old: Version, given: int | None) -> int | None:
+    """Tell from when a revision holds: as given; else now, or when the old one would begin."""
+    if given is not None:
+        return given
+    return old.valid_from if old.valid_from > times.now() else None
+
+
+def _open_version(version: Version) -> Version:
+    if version.statement.retired_at is not None:
+        raise InvalidInputError(f"{version.statement.id} is retired; add the statement anew")
+    return version
+
+
+def _check_open(proposal: Proposal) -> None:
+    if proposal.status != "open":
+        raise InvalidInputError(f"proposal {proposal.id} was {proposal.status} before")
+
+
+def _note(reason: str | None) -> str | None:
+    if reason is None:
+        return None
+    return splitting.clean(reason, limit=splitting.MAX_STATEMENT_CHARACTERS, what="reason")
+
+
+def _current(found: store.Subject) -> int:
+    return max(times.now(), found.changed_at)
+
+
+def _reported(
+    pairs: Sequence[tuple[Draft, Statement, float, str]],
+    wanted: str,
+    written: dict[bytes, Version],
+) -> list[Pair]:
+    return [
+        Pair(written[new.equality].statement, other, cosine)
+        for new, other, cosine, found in pairs
+        if found == wanted and new.equality in written
+    ]
