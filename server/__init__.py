@@ -1,0 +1,1 @@
+"""Every door in; each calls the same engine."""

@@ -1,0 +1,223 @@
+"""What each command answers: the values as JSON, and their lay-out for a person.
+
+Pure but for the page that it writes on; it asks the engine nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from ..memory.models import Decision, Evidence, Statement, Verification
+from ..memory.times import to_datetime
+from ..retrieval.results import Added, DoctorReport, Explanation, Pair, Replay, Retrieval
+from .render import (
+    Page,
+    near_misses,
+    percent,
+    plain_value,
+    shown_time,
+    traits,
+    why_not,
+    write_candidate,
+)
+
+NEAR_MISSES = 3
+SHOWN_APART = ("candidates", "injected", "text", "vectors")  # of a payload
+
+
+def added_value(added: Added) -> dict[str, Any]:
+    """Give ``Added`` with its reports, which a bare list would lose."""
+    return {
+        "statements": list(added),
+        "existing": added.existing,
+        "similar": added.similar,
+        "possible_revisions": added.possible_revisions,
+    }
+
+
+def doctor_value(report: DoctorReport, sound: bool) -> dict[str, Any]:
+    """Give the report and whether nothing is wrong any more."""
+    return {**plain_value(report), "ok": sound}
+
+
+def write_added(page: Page, added: Added) -> None:
+    """Write what was stored, what was there before, and what lies close to it."""
+    known = {statement.id for statement in added.existing}
+    for statement in added:
+        note = f"{traits(statement)} · {statement.id}"
+        if statement.id in known:
+            page.entry("=", statement.text, f"already there · {note}", style="dim")
+        else:
+            page.entry("+", statement.text, note, mark_style="good")
+    _write_pairs(page, "May revise what was said before (nothing was changed):",
+                 added.possible_revisions)  # fmt: skip
+    revised = {(pair.statement.id, pair.other.id) for pair in added.possible_revisions}
+    similar = [p for p in added.similar if (p.statement.id, p.other.id) not in revised]
+    _write_pairs(page, "Close to what is there (nothing was merged):", similar)
+
+
+def _write_pairs(page: Page, title: str, pairs: Sequence[Pair]) -> None:
+    if pairs:
+        page.line()
+        page.line(title, "warn")
+    for pair in pairs:
+        note = f"{traits(pair.other)} · {pair.other.id}, beside {pair.statement.id}"
+        page.entry("~", pair.other.text, note, mark_style="warn")
+
+
+def write_decision(page: Page, decision: Decision) -> None:
+    """Write a decision as situation, choice and reason."""
+    page.entry("+", decision.situation, mark_style="good")
+    page.entry("→", decision.choice)
+    weighed = [f"weighed {', '.join(w.statement_id for w in decision.weighed)}"]
+    note = " · ".join([*(weighed if decision.weighed else []), decision.id])
+    page.entry("", f"because {decision.reason}", note)
+
+
+def write_retrieval(page: Page, found: Retrieval, *, show_all: bool = False) -> None:
+    """Write what is injected, the near-misses, and where the evidence is."""
+    if found.injected:
+        page.line(
+            f"Injected · {len(found.injected)} of {len(found.candidates)} statements", "title"
+        )
+        for candidate in found.injected:
+            write_candidate(page, candidate)
+    elif found.candidates:
+        page.line(f"Nothing of {len(found.candidates)} statements bears on this", "title")
+    else:
+        page.line("There are no statements; add one with: holdfast add TEXT", "title")
+    left = [c for c in found.candidates if c.verdict != "injected"]
+    near = left if show_all else near_misses(found.candidates, NEAR_MISSES)
+    if near:
+        page.line()
+        page.line("The others" if show_all else "Near misses", "title")
+        for candidate in near:
+            write_candidate(page, candidate)
+    page.line()
+    if found.status == "degraded":
+        page.line("degraded: a statement that must be kept did not fit the budget", "bad")
+    if found.repaired:
+        page.line(f"put back from the database: {found.repaired} vectors", "warn")
+    page.line(f"status {found.status} · evidence {found.evidence_id or 'not recorded'}", "dim")
+
+
+def write_statements(page: Page, statements: Sequence[Statement]) -> None:
+    """Write one statement a line."""
+    rows = [
+        (s.id, s.strength, s.kind, _state(s), s.text)
+        if any(map(_state, statements))
+        else (s.id, s.strength, s.kind, s.text)
+        for s in statements
+    ]
+    if rows:
+        state = ("state",) if len(rows[0]) == 5 else ()
+        page.table(("id", "strength", "kind", *state, "statement"), rows, style_by=1)
+
+
+def _state(statement: Statement) -> str:
+    if statement.retired_at:
+        return f"retired {shown_time(statement.retired_at)[:10]}"
+    if statement.valid_to:
+        return f"until {shown_time(statement.valid_to)[:10]}"
+    return "always" if statement.scope == "always" else ", ".join(statement.contexts)
+
+
+def write_change(page: Page, statement: Statement, change: str) -> None:
+    """Write the version that a change made or ended."""
+    note = f"{change}: version {statement.version} · {traits(statement)} · {statement.id}"
+    page.entry("-" if change == "retired" else "+", statement.text, note, mark_style="good")
+
+
+def write_history(page: Page, versions: Sequence[Statement]) -> None:
+    """Write every version with the time in which it was the one in the record."""
+    for version in versions:
+        until = f" to {shown_time(version.retired_at)}" if version.retired_at else " on"
+        note = [f"recorded {shown_time(version.recorded_at)}{until} UTC", traits(version)]
+        if version.reason:
+            note.append(f"reason: {version.reason}")
+        page.entry(f"v{version.version}", version.text, " · ".join(note),
+                   style="dim" if version.retired_at else "")  # fmt: skip
+
+
+def write_evidence(page: Page, entries: Sequence[Evidence]) -> None:
+    """Write one entry a line."""
+    rows = [(e.id, shown_time(e.recorded_at), e.type, ", ".join(e.subjects)) for e in entries]
+    if rows:
+        page.table(("evidence", "recorded (UTC)", "event", "subject"), rows)
+
+
+def write_explanation(page: Page, explanation: Explanation) -> None:
+    """Write the evidence's head, every candidate with its score parts, and the context."""
+    entry, found = explanation.evidence, explanation.retrieval
+    page.line(f"{entry.type} {entry.id}", "title")
+    page.line(f"{shown_time(entry.recorded_at)} UTC, for {', '.join(entry.subjects)}", indent=2)
+    for name, value in _flat(entry.payload):
+        page.line(f"{name}: {value}", "dim", indent=2)
+    page.line(f"hash: {entry.hash}", "dim", indent=2)
+    page.line(f"follows: {entry.previous}", "dim", indent=2)
+    if found.candidates:
+        page.line()
+        page.line(f"{len(found.candidates)} candidates, {len(found.injected)} injected", "title")
+    for candidate in found.candidates:
+        parts = " + ".join(
+            f"{name} {value:.3f}" for name, value in candidate.parts.items() if name != "threshold"
+        )
+        statement = candidate.statement
+        note = [
+            candidate.verdict if candidate.verdict == "injected" else why_not(candidate),
+            parts,
+            traits(statement),
+            f"{statement.id} v{statement.version}",
+        ]
+        page.entry(
+            "always" if candidate.lane == "always" else percent(candidate.score),
+            statement.text,
+            " · ".join(part for part in note if part),
+            mark_style="good" if candidate.verdict == "injected" else "dim",
+        )
+    if found.context:
+        page.line()
+        page.line("What the model was given", "title")
+        page.block(found.context)
+    for problem in explanation.problems:
+        page.line(problem, "bad")
+
+
+def _flat(payload: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    flat: list[tuple[str, str]] = []
+    for name, value in payload.items():
+        if name in SHOWN_APART:
+            continue
+        if isinstance(value, Mapping):
+            flat += _flat(cast("Mapping[str, Any]", value), f"{prefix}{name}.")
+        elif name == "as_of":
+            flat.append((prefix + name, f"{shown_time(to_datetime(value))} UTC"))
+        elif isinstance(value, str | int | None):
+            flat.append((prefix + name, "none" if value is None else str(value)))
+    return flat
+
+
+def write_replay(page: Page, replay: Replay) -> None:
+    """Write whether a retrieval came out the same."""
+    if replay.same:
+        page.line(f"SAME  {replay}", "good")
+        return
+    page.line(f"DIFFERS  {replay.evidence_id}", "bad")
+    for difference in replay.differences:
+        page.line(difference, indent=2)
+
+
+def write_verification(page: Page, verification: Verification) -> None:
+    """Write whether the chain of evidence holds."""
+    page.line(str(verification), "good" if verification.ok else "bad")
+
+
+def write_doctor(page: Page, report: DoctorReport, sound: bool) -> None:
+    """Write what was found and what was mended."""
+    page.line(f"{report.checked} vectors checked")
+    for name, count in report.findings.items():
+        if count:
+            mended = report.mended.get(name, 0)
+            page.line(f"{name.replace('_', ' ')}: {count} found, {mended} mended", "warn", indent=2)
+    for problem in report.problems:
+        page.line(problem, "bad", indent=2)
+    page.line("clean" if sound else "not clean", "good" if sound else "bad")

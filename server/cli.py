@@ -1,0 +1,282 @@
+"""The command line: each command calls the very library that programs call.
+
+It knows no SQL, no vectors and no ranking. The engine is imported when a command
+opens it, so that ``holdfast --help`` costs nothing. Exit status 0: done; 1: a check
+failed; 2: bad use or bad input, with one line on standard error.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import __version__
+from ..memory.errors import InvalidInputError
+from ..retrieval.results import Added
+from . import answers
+from .options import CHECK_FAILED, Commands, Door, common, text_of, traits_options
+from .render import Page, progress
+
+if TYPE_CHECKING:
+    from ..retrieval.results import DoctorReport
+
+LONG_TEXT = 4_000  # characters from which adding takes long enough to say so
+
+
+@click.group(cls=Commands, no_args_is_help=True)
+@click.version_option(__version__, prog_name="holdfast")
+@common()
+def cli() -> None:
+    """Keep what people value, promise and have decided; find the few that matter now.
+
+    Start with:  holdfast demo
+    """
+
+
+@cli.command()
+@click.argument("text")
+@common()
+@traits_options
+@click.option("--source", default="subject", metavar="NAME", help="Where the text comes from.")
+@click.option("--no-split", is_flag=True, help="Keep the text as one statement.")
+@click.option("--lines", is_flag=True, help="Every line is a text of its own (bulk loading).")
+@click.pass_obj
+def add(door: Door, text: str, no_split: bool, lines: bool, **traits: Any) -> None:
+    """Store what TEXT says, as single statements.
+
+    TEXT may be - for standard input. Kind, strength and scope are read from the words
+    unless they are given.
+    """
+    given = text_of(text)
+    said: dict[str, Any] = {**_traits(traits), "source": traits["source"], "split": not no_split}
+    with door.open() as holdfast:
+        if lines:
+            texts = [line for line in given.splitlines() if line.strip()]
+            if not texts:
+                raise InvalidInputError("there is no line with text in it; nothing was stored")
+            with progress("Adding") as report:
+                added = Added(holdfast.add_many(door.subject, texts, **said, progress=report))
+        else:
+            with progress("Adding" if len(given) >= LONG_TEXT else ""):
+                added = holdfast.add(door.subject, given, **said)
+    door.answer(answers.added_value(added), lambda page: answers.write_added(page, added))
+
+
+@cli.command()
+@click.option("--situation", required=True, metavar="TEXT", help="What the case was.")
+@click.option("--choice", required=True, metavar="TEXT", help="What was chosen.")
+@click.option("--reason", required=True, metavar="TEXT", help="Why.")
+@click.option("--weighed", multiple=True, metavar="ID", help="A statement weighed (repeatable).")
+@common()
+@click.pass_obj
+def decide(door: Door, situation: str, choice: str, reason: str, weighed: tuple[str, ...]) -> None:
+    """Store a decision: a precedent for later cases."""
+    with door.open() as holdfast:
+        decision = holdfast.decide(
+            door.subject, situation=situation, choice=choice, reason=reason, weighed=weighed
+        )
+    door.answer(decision, lambda page: answers.write_decision(page, decision))
+
+
+@cli.command()
+@click.argument("prompt")
+@common(subject="whose statements; repeat it in order of precedence")
+@click.option("--limit", type=click.IntRange(0), metavar="N", help="Most topical statements.")
+@click.option("--budget", type=click.IntRange(0), metavar="TOKENS", help="Most tokens of them.")
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), metavar="P",
+    help="Least probability, 0 to 1, in place of the settings'.",
+)  # fmt: skip
+@click.option("--context", multiple=True, metavar="NAME", help="Context of the request.")
+@click.option("--as-of", metavar="TIME", help="As at this time (ISO 8601).")
+@click.option("--no-record", is_flag=True, help="Leave no evidence (for trying out).")
+@click.option("--all", "show_all", is_flag=True, help="Show every candidate.")
+@click.pass_obj
+def query(
+    door: Door, prompt: str, context: tuple[str, ...], no_record: bool, show_all: bool, **said: Any
+) -> None:
+    """Find the few statements that bear on PROMPT.
+
+    PROMPT may be - for standard input. Shows what is injected, the near misses, and
+    the id of the evidence.
+    """
+    request = text_of(prompt)
+    subjects = list(door.subjects) if len(door.subjects) > 1 else door.subject
+    with door.open() as holdfast:
+        found = holdfast.retrieve(subjects, request, contexts=context, record=not no_record, **said)
+    door.answer(found, lambda page: answers.write_retrieval(page, found, show_all=show_all))
+
+
+@cli.command("list")
+@common()
+@click.option("--as-of", metavar="TIME", help="What held at this time.")
+@click.option("--known-at", metavar="TIME", help="As far as was recorded by this time.")
+@click.option("--all", "include_retired", is_flag=True, help="Also retired statements.")
+@click.pass_obj
+def list_(door: Door, **said: Any) -> None:
+    """List a subject's statements."""
+    with door.open(read_only=True) as holdfast:
+        found = holdfast.statements(door.subject, **said)
+    if not found and not door.as_json:
+        print(  # noqa: T201
+            f"holdfast: no statements of {door.subject!r} here; add one with: holdfast add TEXT",
+            file=sys.stderr,
+        )
+    door.answer(found, lambda page: answers.write_statements(page, found))
+
+
+@cli.command()
+@click.argument("statement_id", metavar="ID")
+@click.argument("text", required=False)
+@click.option("--reason", metavar="TEXT", help="Why it changes.")
+@common(subject=None)
+@traits_options
+@click.pass_obj
+def revise(
+    door: Door, statement_id: str, text: str | None, reason: str | None, **traits: Any
+) -> None:
+    """Write a new version; the old one is kept.
+
+    TEXT may be - for standard input, or left out where only options change.
+    """
+    changes = _traits(traits, partial=True)
+    given = None if text is None else text_of(text)
+    if given is None and not changes:
+        raise InvalidInputError("say what changes: give the new TEXT, or an option like --strength")
+    with door.open() as holdfast:
+        statement = holdfast.revise(statement_id, given, reason=reason, **changes)
+    door.answer(statement, lambda page: answers.write_change(page, statement, "revised"))
+
+
+@cli.command()
+@click.argument("statement_id", metavar="ID")
+@click.option("--reason", metavar="TEXT", help="Why it no longer holds.")
+@common(subject=None)
+@click.pass_obj
+def retire(door: Door, statement_id: str, reason: str | None) -> None:
+    """End a statement; it stays in the record.
+
+    It is no longer retrieved, and still answers for the time before.
+    """
+    with door.open() as holdfast:
+        statement = holdfast.retire(statement_id, reason=reason)
+    door.answer(statement, lambda page: answers.write_change(page, statement, "retired"))
+
+
+@cli.command()
+@click.argument("statement_id", metavar="ID")
+@common(subject=None)
+@click.pass_obj
+def history(door: Door, statement_id: str) -> None:
+    """Show every version of a statement."""
+    with door.open(read_only=True) as holdfast:
+        versions = holdfast.history(statement_id)
+    door.answer(versions, lambda page: answers.write_history(page, versions))
+
+
+@cli.group()
+@common()
+def audit() -> None:
+    """Read the evidence: what was retrieved, and why."""
+
+
+@audit.command("list")
+@common(subject="only evidence about this subject")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, metavar="N")
+@click.pass_obj
+def audit_list(door: Door, limit: int) -> None:
+    """List evidence, newest first."""
+    subject = door.subject if door.subjects else None
+    with door.open(read_only=True) as holdfast:
+        entries = holdfast.evidence(subject, limit=limit)
+    door.answer(entries, lambda page: answers.write_evidence(page, entries))
+
+
+@audit.command("show")
+@click.argument("evidence_id", metavar="EVIDENCE")
+@common(subject=None)
+@click.pass_obj
+def audit_show(door: Door, evidence_id: str) -> None:
+    """Show one retrieval: every candidate with its scores and verdict, and what took part."""
+    with door.open(read_only=True) as holdfast:
+        explanation = holdfast.explain(evidence_id)
+    door.answer(explanation, lambda page: answers.write_explanation(page, explanation))
+
+
+@audit.command("replay")
+@click.argument("evidence_id", metavar="EVIDENCE")
+@common(subject=None)
+@click.pass_obj
+def audit_replay(door: Door, evidence_id: str) -> int:
+    """Do a recorded retrieval again and compare; exit status 1 when it differs."""
+    with door.open(read_only=True) as holdfast:
+        replay = holdfast.replay(evidence_id)
+    door.answer(replay, lambda page: answers.write_replay(page, replay))
+    return 0 if replay.same else CHECK_FAILED
+
+
+@audit.command("verify")
+@common(subject=None)
+@click.pass_obj
+def audit_verify(door: Door) -> int:
+    """Compute the whole chain of evidence again; exit status 1 when it does not hold."""
+    with door.open(read_only=True) as holdfast:
+        verification = holdfast.verify()
+    door.answer(verification, lambda page: answers.write_verification(page, verification))
+    return 0 if verification.ok else CHECK_FAILED
+
+
+@cli.command()
+@common(subject=None)
+@click.option("--check", is_flag=True, help="Only report; mend nothing.")
+@click.pass_obj
+def doctor(door: Door, check: bool) -> int:
+    """Check the vectors against the record; mend.
+
+    Every version of a statement has its vector and every vector its version: what is
+    not so is put right from the database. Exit status 1 when something is left.
+    """
+    with door.open() as holdfast, progress("Checking") as report:
+        found: DoctorReport = holdfast.doctor(mend=not check, progress=report)
+    sound = found.ok and (not check or not any(found.findings.values()))
+    value = answers.doctor_value(found, sound)
+    door.answer(value, lambda page: answers.write_doctor(page, found, sound))
+    return 0 if sound else CHECK_FAILED
+
+
+@cli.command()
+@common(subject=None)
+@click.option(
+    "--keep", metavar="DIR", type=click.Path(path_type=Path),
+    help="Keep the data in this (new or empty) directory.",
+)  # fmt: skip
+@click.pass_obj
+def demo(door: Door, keep: Path | None) -> int:
+    """Show it at work, in a throwaway directory.
+
+    One person's values and decisions, eight prompts, and the evidence.
+    """
+    from .demo import run, show
+
+    with progress("Adding") as report:
+        outcome = run(keep, report)
+    if door.as_json:
+        door.answer(outcome, lambda _: None)
+    else:
+        show(Page(width=80), outcome)
+    return 0 if outcome.replay.same and outcome.verification.ok else CHECK_FAILED
+
+
+def _traits(said: dict[str, Any], *, partial: bool = False) -> dict[str, Any]:
+    names = ("kind", "strength", "scope", "valid_from", "valid_to")
+    traits = {name: said[name] for name in names if not partial or said[name] is not None}
+    contexts = tuple(name for name in said["context"] if name)
+    if said["context"] or not partial:
+        traits["contexts"] = contexts
+    return traits
+
+
+def main() -> None:
+    """Run the command line: what the ``holdfast`` script calls."""
+    raise SystemExit(cli.run())

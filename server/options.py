@@ -1,0 +1,250 @@
+"""What the commands of the command line share: options, opening the engine, input, errors.
+
+An option may stand before or after the command's name; the later one counts. The
+engine is imported when a command opens it, so that help is shown at once.
+"""
+
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ..memory.errors import HoldfastError, InvalidInputError
+from .render import Page, to_json
+
+if TYPE_CHECKING:
+    from ..retrieval.engine import Holdfast
+
+CHECK_FAILED = 1
+BAD_USE = 2
+INTERRUPTED = 130
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass
+class Door:
+    """What was said of every command: where the data lie, whose, and in what form to answer."""
+
+    data: Path | None = None
+    subjects: Sequence[str] = ()
+    as_json: bool = False
+
+    @property
+    def subject(self) -> str:
+        """The one subject that a command is about.
+
+        Raises:
+            InvalidInputError: several were named.
+        """
+        subjects = self.subjects or [default_subject()]
+        if len(subjects) > 1:
+            raise InvalidInputError("this command is about one subject: give --subject once")
+        return subjects[0]
+
+    @contextmanager
+    def open(self, *, read_only: bool = False) -> "Generator[Holdfast]":
+        """Open the engine on the data directory."""
+        from ..retrieval.engine import Holdfast
+
+        with Holdfast.open(self.data, read_only=read_only) as holdfast:
+            yield holdfast
+
+    def answer(self, value: Any, write: Callable[[Page], None]) -> None:
+        """Print ``value`` as JSON, or let ``write`` lay it out for a person."""
+        if self.as_json:
+            write_json(value)
+        else:
+            write(Page())
+
+
+def write_json(value: Any) -> None:
+    """Print one JSON document on standard output, in signs that it can carry."""
+    text = to_json(value)
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
+    if encoding.replace("-", "") != "utf8":
+        import json
+
+        text = json.dumps(json.loads(text), indent=2)
+    sys.stdout.write(text + "\n")
+
+
+def default_subject() -> str:
+    """Give ``$HOLDFAST_SUBJECT``, else the login name.
+
+    Raises:
+        InvalidInputError: there is neither.
+    """
+    named = os.environ.get("HOLDFAST_SUBJECT")
+    if named:
+        return named
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise InvalidInputError(
+            "whose statements? Give --subject or set HOLDFAST_SUBJECT"
+        ) from None
+
+
+def common(*, subject: str | None = "whose statements") -> Callable[[Command], Command]:
+    """Give a command ``--data`` and ``--json``, and ``--subject`` unless its meaning is None."""
+
+    def decorate(command: Command) -> Command:
+        command = click.option(
+            "--json", "as_json", is_flag=True, expose_value=False, callback=_keep("as_json"),
+            help="Print JSON.",
+        )(command)  # fmt: skip
+        command = click.option(
+            "--data", metavar="DIR", type=click.Path(path_type=Path), expose_value=False,
+            callback=_keep("data"),
+            help="Data directory (default: $HOLDFAST_DATA, else the user's own).",
+        )(command)  # fmt: skip
+        if subject is None:
+            return command
+        return click.option(
+            "--subject", metavar="NAME", multiple=True, expose_value=False,
+            callback=_keep("subjects"),
+            help=f"{subject.capitalize()} (default: $HOLDFAST_SUBJECT, else the login name).",
+        )(command)  # fmt: skip
+
+    return decorate
+
+
+def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def callback(context: click.Context, _: click.Parameter, value: Any) -> None:
+        door = context.ensure_object(Door)
+        if value:
+            setattr(door, name, value)
+
+    return callback
+
+
+def traits_options(command: Command) -> Command:
+    """Give a command the options that say what a statement is."""
+    from ..memory.models import KINDS, SCOPES, STRENGTHS
+
+    options: Sequence[tuple[str, dict[str, Any]]] = (
+        ("--kind", {"type": click.Choice(KINDS)}),
+        ("--strength", {"type": click.Choice(STRENGTHS)}),
+        (
+            "--scope",
+            {
+                "type": click.Choice(SCOPES),
+                "help": "topical: when it bears on the request; always: with every request.",
+            },
+        ),
+        (
+            "--context",
+            {
+                "multiple": True,
+                "metavar": "NAME",
+                "help": "Only for requests in this context (repeatable).",
+            },
+        ),
+        ("--valid-from", {"metavar": "TIME", "help": "From when it holds (ISO 8601)."}),
+        ("--valid-to", {"metavar": "TIME", "help": "Until when it holds, exclusive."}),
+    )
+    for name, settings in reversed(options):
+        command = click.option(name, **settings)(command)
+    return command
+
+
+def text_of(argument: str) -> str:
+    """Give the argument, or what standard input says where it is ``-``.
+
+    Raises:
+        InvalidInputError: standard input is not text.
+    """
+    if argument != "-":
+        return argument
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidInputError(
+            "standard input is not UTF-8 text; convert it first, for example with iconv"
+        ) from None
+
+
+class TextCommand(click.Command):
+    """A command whose texts may begin with a dash, as a line of a list does.
+
+    What has white space in it before any ``=`` is no option.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; the texts are hidden from the option parser meanwhile."""
+        hidden = ["\0" + word if re.match(r"-[^=\s]*\s", word) else word for word in args]
+        rest = super().parse_args(ctx, hidden)
+        for name, value in ctx.params.items():
+            if isinstance(value, str):
+                ctx.params[name] = value.removeprefix("\0")
+        return rest
+
+
+class Commands(click.Group):
+    """A group whose errors are one line on standard error, and whose statuses are promised.
+
+    0: done. 1: a check failed. 2: bad use, bad input, or something that stands in the way.
+    """
+
+    command_class = TextCommand
+
+    def run(self, arguments: Sequence[str] | None = None) -> int:
+        """Run one command line and give its exit status."""
+        for stream in (sys.stdout, sys.stderr):  # a sign that it lacks is no reason to fail
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            status: Any = self.main(
+                None if arguments is None else list(arguments),
+                prog_name="holdfast",
+                standalone_mode=False,
+            )
+            return status if isinstance(status, int) else 0
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.ctx.get_help() if error.ctx else error.format_message())
+            return BAD_USE
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else "holdfast"
+            return _complain(f"{error.format_message()} Try: {path} --help")
+        except click.ClickException as error:
+            return _complain(error.format_message())
+        except (click.Abort, KeyboardInterrupt):
+            return INTERRUPTED
+        except HoldfastError as error:
+            if os.environ.get("HOLDFAST_DEBUG"):
+                raise
+            return _complain(str(error))
+        except Exception as error:
+            if os.environ.get("HOLDFAST_DEBUG"):
+                raise
+            return _complain(
+                f"unexpected {type(error).__name__}: this is a bug; "
+                "HOLDFAST_DEBUG=1 shows where it happened"
+            )
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader that has left (``| head``) is no failure."""
+        try:
+            status = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        return status
+
+
+def _complain(message: str) -> int:
+    from .render import shown
+
+    print(f"holdfast: {shown(message)}", file=sys.stderr)  # noqa: T201
+    return BAD_USE

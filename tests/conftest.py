@@ -1,0 +1,58 @@
+"""Fixtures shared by all tests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import FakeEmbedder
+
+from holdfast import Holdfast, Settings
+from holdfast.memory.chroma import ChromaVectors
+from holdfast.memory.database import Database
+from holdfast.memory.directory import DataDirectory
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep tests off the user's own data and settings."""
+    for name in ("DATA", "SUBJECT", "EMBEDDER", "DATABASE_URL", "CHROMA_URL", "URL", "DEBUG"):
+        monkeypatch.delenv(f"HOLDFAST_{name}", raising=False)
+    monkeypatch.setenv("HOLDFAST_DATA", str(tmp_path / "default-data"))
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """An empty database with the whole schema."""
+    database = Database(f"sqlite:///{tmp_path / 'test.db'}", place="the test's folder")
+    yield database
+    database.close()
+
+
+def open_with(
+    embedder: FakeEmbedder, path: Path, tenant: str = "local", **settings: object
+) -> Holdfast:
+    """Open a real data directory with a fake embedder."""
+    directory = DataDirectory(path)
+    directory.acquire(timeout=0)
+    return Holdfast(
+        database=Database(f"sqlite:///{directory.database}", place=str(path)),
+        chroma=ChromaVectors(folder=directory.chroma),
+        embedder=embedder,
+        settings=Settings.load(path, **settings),
+        tenant=tenant,
+        directory=directory,
+    )
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[Holdfast]:
+    """A whole Holdfast on real SQLite and Chroma, with a fake embedder."""
+    with open_with(FakeEmbedder(), tmp_path / "data") as holdfast:
+        yield holdfast
+
+
+@pytest.fixture
+def bundled(tmp_path: Path) -> Iterator[Holdfast]:
+    """A whole Holdfast as users get it."""
+    with Holdfast.open(tmp_path / "bundled-data") as holdfast:
+        yield holdfast
