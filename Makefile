@@ -6,7 +6,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-COVERAGE := --cov=holdfast.memory --cov=holdfast.retrieval --cov-report=term-missing:skip-covered
+# By path: Alembic loads the migrations under names of its own.
+COVERAGE := --cov=memory --cov=retrieval --cov-report=term-missing:skip-covered
 PYTEST_ARGS ?=
 LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
@@ -38,7 +39,8 @@ format: $(VENV)/.dev
 
 ## make types     pyright, strict, on the package
 types: $(VENV)/.dev
-	$(BIN)/pyright --pythonpath $(BIN)/python __init__.py memory retrieval server
+	@mkdir -p $(VENV)/types && ln -sfn "$(CURDIR)" $(VENV)/types/holdfast
+	PYTHONPATH=$(VENV)/types $(BIN)/pyright --pythonpath $(BIN)/python __init__.py memory retrieval server
 
 ## make contract  import-linter: the folders point down
 contract: $(VENV)/.test

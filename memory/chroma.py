@@ -18,14 +18,21 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ConfigurationError, HoldfastError, StorageError
+from .directory import FULL, known_storage_error
+from .errors import ConfigurationError, HoldfastError, StorageError, StorageFullError
 
 Int8 = NDArray[np.int8]
 
-COLLECTIONS = 32
-"""Collections for each embedder: few enough to stay open, small enough to rebuild one."""
+COLLECTIONS = 16
+"""Collections for each embedder: each costs about 2.6 MB and 4 file handles while it is
+open; erasing a subject rebuilds one of them."""
+INDEX = {"space": "l2", "max_neighbors": 8, "ef_construction": 32}
+"""A light graph: vectors are fetched by key, and scored exactly elsewhere."""
 MOST_ROWS = 5_000
 """Rows sent to Chroma at once; it takes at most 5,461."""
+
+LEAST_SPACE = 1 << 20
+"""Bytes free below which a failure of Chroma is taken for a full disk."""
 
 
 class ChromaVectors:
@@ -136,7 +143,11 @@ class ChromaVectors:
         settings = Settings(anonymized_telemetry=False)
         if self._url is None:
             assert self._folder is not None
-            return chromadb.PersistentClient(str(self._folder), settings=settings)
+            try:
+                return chromadb.PersistentClient(str(self._folder), settings=settings)
+            except BaseException:
+                _forget_failed_start(str(self._folder))
+                raise
         parts = urlsplit(self._url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigurationError("HOLDFAST_CHROMA_URL must be like http://localhost:8000")
@@ -148,11 +159,13 @@ class ChromaVectors:
         )
 
     def _collection(self, name: str, *, create: bool) -> Any:
+        if self._client is not None and self._is_lost():
+            self.close()
         if name not in self._collections:
             client = self._open()
             if create:
                 self._collections[name] = client.get_or_create_collection(
-                    name, embedding_function=None, configuration={"hnsw": {"space": "l2"}}
+                    name, embedding_function=None, configuration={"hnsw": INDEX}
                 )
             else:
                 from chromadb.errors import NotFoundError
@@ -162,6 +175,16 @@ class ChromaVectors:
                 except NotFoundError:
                     return None
         return self._collections[name]
+
+    def _is_lost(self) -> bool:
+        """Tell whether the folder was deleted under the open client, which would not notice."""
+        return self._folder is not None and not (self._folder / "chroma.sqlite3").exists()
+
+    def _has_no_space(self) -> bool:
+        try:
+            return self._folder is not None and shutil.disk_usage(self._folder).free < LEAST_SPACE
+        except OSError:
+            return False
 
     @contextlib.contextmanager
     def _guarded(self) -> Generator[None]:
@@ -174,10 +197,25 @@ class ChromaVectors:
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
             self.close()
+            if self._has_no_space():  # Chroma often says only that a step failed
+                raise StorageFullError(FULL.format(path=self.place)) from None
+            if known := known_storage_error(error, self.place):
+                raise known from None
             raise StorageError(
                 f"the vector store in {self.place} failed ({type(error).__name__}); what was "
                 "acknowledged is safe in the database; mend the store with: holdfast doctor"
             ) from None
+
+
+def _forget_failed_start(folder: str) -> None:
+    """Take back what Chroma keeps of a folder that it failed to open.
+
+    It would hand the same half-started system to every later client of this process.
+    """
+    from chromadb.api.shared_system_client import SharedSystemClient
+
+    shared: Any = SharedSystemClient
+    shared._identifier_to_system.pop(folder, None)
 
 
 def collection_name(embedder: str, tenant: str, subject: str) -> str:

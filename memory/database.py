@@ -12,11 +12,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Insert,
+    NullPool,
+    QueuePool,
+    Table,
+    create_engine,
+    event,
+    text,
+)
 from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 
 from .directory import storage_error
-from .errors import ConfigurationError, DamagedError, HoldfastError, NewerVersionError, StorageError
+from .errors import (
+    ConfigurationError,
+    DamagedError,
+    HoldfastError,
+    NewerVersionError,
+    ReadOnlyError,
+    StorageError,
+)
 
 SCHEMA_VERSION = "0001"
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -71,6 +88,10 @@ class Database:
 
         Writers of one process take turns here rather than in SQLite's busy loop.
         """
+        if self.read_only:
+            raise ReadOnlyError(
+                f"{self.place} was opened read-only; open it without read_only to change it"
+            )
         with self._writing, self._translated(), self.engine.connect() as connection:
             if self.is_sqlite:
                 connection = connection.execution_options(immediate=True)
@@ -135,6 +156,15 @@ class Database:
         with self.write() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+
+def insert_missing(connection: Connection, table: Table) -> Insert:
+    """Begin an INSERT that leaves things as they are where a row with its key is there."""
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert
+    else:
+        from sqlalchemy.dialects.postgresql import insert
+    return insert(table).on_conflict_do_nothing()
 
 
 def _schema_version(connection: Connection) -> str | None:

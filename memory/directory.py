@@ -8,7 +8,7 @@ with the process, however it ends. ``owner.json`` beside it only says who holds 
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from filelock import FileLock, Timeout
 
@@ -24,20 +24,35 @@ READ_ONLY = (
     "{path} cannot be written to; make it writable for this user, or choose another "
     "directory with --data or HOLDFAST_DATA"
 )
+DISK_REFUSES = (
+    "the disk refuses to read or write in {path}; look for a limit on the size of files "
+    "(ulimit -f), a lost mount or a failing disk, then run: holdfast doctor"
+)
 
 
 def storage_error(error: BaseException, path: Path | str) -> StorageError:
     """Turn what the system or SQLite said into an error that names the fix."""
-    said = str(getattr(error, "orig", None) or error).lower()
-    if "full" in said or "no space" in said or "quota" in said:
+    return known_storage_error(error, path) or StorageError(
+        f"the storage in {path} failed ({type(error).__name__}); look at the directory and its "
+        "disk, run holdfast doctor, or choose another directory with --data"
+    )
+
+
+def known_storage_error(error: BaseException, path: Path | str) -> StorageError | None:
+    """Do the same for what is known to stand behind certain words; None for all others."""
+    told = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
+    said = str(told).lower()
+    if any(words in said for words in ("is full", "disk full", "no space", "quota")):
         return StorageFullError(FULL.format(path=path))
-    if "readonly" in said or "read-only" in said or "permission denied" in said:
+    if any(words in said for words in ("readonly", "read-only", "permission denied")):
         return ReadOnlyError(READ_ONLY.format(path=path))
     if "unable to open" in said:
         return ReadOnlyError(READ_ONLY.format(path=path))
     if "locked" in said:
         return LockedError(f"the database in {path} is busy in another process; try again")
-    return StorageError(f"the storage in {path} failed: {type(error).__name__}")
+    if "i/o error" in said or "file too large" in said:
+        return StorageError(DISK_REFUSES.format(path=path))
+    return None
 
 
 class DataDirectory:
@@ -94,13 +109,14 @@ class DataDirectory:
     def owner(self) -> dict[str, Any]:
         """Say who holds the directory: ``pid``, and ``address`` if it can be spoken to."""
         try:
-            return json.loads((self.path / OWNER_NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            said = json.loads((self.path / OWNER_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
             return {}
+        return cast("dict[str, Any]", said) if isinstance(said, dict) else {}
 
     def _owner_in_words(self) -> str:
         pid = self.owner().get("pid")
-        return f"pid {pid}" if pid else "its pid is not known"
+        return f"pid {pid}" if isinstance(pid, int) else "its pid is not known"
 
     def _write_owner(self) -> None:
         path = self.path / OWNER_NAME
@@ -112,7 +128,14 @@ class DataDirectory:
         Raises:
             StorageError: there is no database to read.
         """
-        if not self.database.exists():
+        try:
+            exists = self.database.exists()
+        except PermissionError:
+            raise ReadOnlyError(
+                f"{self.path} cannot be read by this user; make it readable, or choose another "
+                "directory with --data or HOLDFAST_DATA"
+            ) from None
+        if not exists:
             raise StorageError(
                 f"{self.path} holds no Holdfast data; add a statement first, or choose "
                 "another directory with --data or HOLDFAST_DATA"

@@ -3,9 +3,22 @@
 Lower-case letters and digits without 0, 1, l and o, so that they can be read aloud.
 """
 
+import re
 import secrets
 
 ALPHABET = "23456789abcdefghijkmnpqrstuvwxyz"  # 32 signs, 5 bits each
+
+_ID = re.compile(r"[a-z]{2}_[0-9a-z]{1,40}")
+
+
+def is_id(value: object) -> bool:
+    """Tell whether a caller's value has the form of an id; nothing else is looked up."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+def quoted(value: object) -> str:
+    """Give an id as a message shows it; what is none may be a subject's text, and is left out."""
+    return repr(value) if is_id(value) else "with such an id"
 
 
 def new_id(prefix: str, signs: int = 12) -> str:

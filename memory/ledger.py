@@ -16,8 +16,9 @@ import rfc8785
 from sqlalchemy import Connection, Row, insert, select, update
 
 from . import times
+from .database import insert_missing
 from .errors import NotFoundError
-from .identifiers import new_id
+from .identifiers import is_id, new_id, quoted
 from .models import Evidence, Verification
 from .schema import evidence, evidence_subjects, ledgers
 
@@ -92,12 +93,11 @@ def entry(connection: Connection, tenant: str, evidence_id: str) -> Evidence:
     Raises:
         NotFoundError: this tenant has no such evidence.
     """
-    row = connection.execute(
-        select(evidence).where(evidence.c.tenant == tenant, evidence.c.id == evidence_id)
-    ).first()
+    query = select(evidence).where(evidence.c.tenant == tenant, evidence.c.id == evidence_id)
+    row = connection.execute(query).first() if is_id(evidence_id) else None
     if row is None:
         raise NotFoundError(
-            f"there is no evidence {evidence_id!r}; list it with: holdfast audit list"
+            f"there is no evidence {quoted(evidence_id)}; list it with: holdfast audit list"
         )
     return _to_evidence(connection, row)
 
@@ -180,8 +180,9 @@ def _next(connection: Connection, tenant: str) -> tuple[int, str]:
     query = select(ledgers.c.sequence, ledgers.c.head).where(ledgers.c.tenant == tenant)
     row = connection.execute(query.with_for_update()).first()
     if row is None:
-        connection.execute(insert(ledgers).values(tenant=tenant, sequence=0, head=GENESIS))
-        return 1, GENESIS
+        new = insert_missing(connection, ledgers)
+        connection.execute(new.values(tenant=tenant, sequence=0, head=GENESIS))
+        row = connection.execute(query.with_for_update()).one()
     return row.sequence + 1, row.head
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from . import times
 from .errors import InvalidInputError, NotFoundError
-from .identifiers import new_id
+from .identifiers import is_id, new_id, quoted
 from .models import Proposal, ProposalStatus
 from .schema import proposals, subjects
 from .store import Change, Draft
@@ -43,11 +43,10 @@ def read(connection: Connection, tenant: str, proposal_id: str) -> Proposal:
     Raises:
         NotFoundError: this tenant has no such proposal.
     """
-    row = connection.execute(
-        _select().where(proposals.c.tenant == tenant, proposals.c.id == proposal_id)
-    ).first()
+    query = _select().where(proposals.c.tenant == tenant, proposals.c.id == proposal_id)
+    row = connection.execute(query).first() if is_id(proposal_id) else None
     if row is None:
-        raise NotFoundError(f"there is no proposal {proposal_id!r}")
+        raise NotFoundError(f"there is no proposal {quoted(proposal_id)}; proposals() lists them")
     return _to_proposal(row)
 
 

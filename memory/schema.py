@@ -62,6 +62,7 @@ statements = Table(
     Column("valid_to", BigInteger),
     Column("recorded_at", BigInteger, nullable=False),
     Column("revision_from", Integer, nullable=False),
+    Column("place", Integer, nullable=False),  # among the statements of one change
     # The end, filled in once: when it was revised or retired; ends_at: retired from when on.
     Column("retired_at", BigInteger),
     Column("revision_to", Integer),

@@ -36,8 +36,9 @@ from sqlalchemy import (
 )
 
 from . import times
+from .database import insert_missing
 from .errors import InvalidInputError, NotFoundError
-from .identifiers import new_id
+from .identifiers import is_id, new_id, quoted
 from .models import Kind, Scope, Statement, Strength
 from .schema import statements, subjects
 
@@ -66,6 +67,8 @@ class Version:
     statement: Statement
     valid_from: int
     valid_to: int | None
+    place: int = 0
+    """Among the statements that were written in one change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +116,9 @@ def begin_change(connection: Connection, tenant: str, name: str) -> Change:
     Record time is the wall clock, but always later than the subject's last change,
     also when the clock was set back.
     """
-    found = subject(connection, tenant, name)
-    if found is None:
-        connection.execute(
-            insert(subjects).values(tenant=tenant, name=name, revision=0, changed_at=0)
-        )
+    if subject(connection, tenant, name) is None:
+        new = insert_missing(connection, subjects)
+        connection.execute(new.values(tenant=tenant, name=name, revision=0, changed_at=0))
     where = and_(subjects.c.tenant == tenant, subjects.c.name == name)
     connection.execute(update(subjects).where(where).values(revision=subjects.c.revision + 1))
     found = subject(connection, tenant, name)
@@ -135,7 +136,10 @@ def write(
     Raises:
         InvalidInputError: a statement would end before it begins.
     """
-    rows = [_new_row(tenant, change, draft, new_id("st"), 1, None) for draft in drafts]
+    rows = [
+        _new_row(tenant, change, draft, new_id("st"), version=1, place=place)
+        for place, draft in enumerate(drafts)
+    ]
     if rows:
         connection.execute(insert(statements), rows)
     return [_inserted(row, change.subject.name) for row in rows]
@@ -150,7 +154,10 @@ def revise(
     reason: str | None,
 ) -> Version:
     """Write the next version of a statement; the one before holds until the new one begins."""
-    row = _new_row(tenant, change, draft, old.statement.id, old.statement.version + 1, reason)
+    before = old.statement
+    row = _new_row(
+        tenant, change, draft, before.id, version=before.version + 1, place=0, reason=reason
+    )
     _close(connection, change, old.key, None, None)
     connection.execute(insert(statements), [row])
     return _inserted(row, change.subject.name)
@@ -321,18 +328,13 @@ def _ended(
 
 
 def _rows_of(connection: Connection, tenant: str, statement_id: str) -> Sequence[RowMapping]:
-    rows = (
-        connection.execute(
-            _select()
-            .where(statements.c.tenant == tenant, statements.c.id == statement_id)
-            .order_by(statements.c.version)
-        )
-        .mappings()
-        .all()
-    )
+    query = _select().where(statements.c.tenant == tenant, statements.c.id == statement_id)
+    rows: Sequence[RowMapping] = ()
+    if is_id(statement_id):
+        rows = connection.execute(query.order_by(statements.c.version)).mappings().all()
     if not rows:
         raise NotFoundError(
-            f"there is no statement {statement_id!r}; list them with: holdfast list"
+            f"there is no statement {quoted(statement_id)}; list them with: holdfast list"
         )
     return rows
 
@@ -340,17 +342,28 @@ def _rows_of(connection: Connection, tenant: str, statement_id: str) -> Sequence
 def _close(
     connection: Connection, change: Change, key: str, ends_at: int | None, reason: str | None
 ) -> None:
-    connection.execute(
+    done = connection.execute(
         update(statements)
         .where(statements.c.key == key, statements.c.retired_at.is_(None))
         .values(
             retired_at=change.at, revision_to=change.revision, ends_at=ends_at, end_reason=reason
         )
     )
+    if not done.rowcount:
+        raise InvalidInputError(
+            "the statement was revised or retired meanwhile; look at its history and try again"
+        )
 
 
 def _new_row(
-    tenant: str, change: Change, draft: Draft, statement_id: str, version: int, reason: str | None
+    tenant: str,
+    change: Change,
+    draft: Draft,
+    statement_id: str,
+    *,
+    version: int,
+    place: int,
+    reason: str | None = None,
 ) -> dict[str, Any]:
     valid_from = change.at if draft.valid_from is None else draft.valid_from
     if draft.valid_to is not None and draft.valid_to <= valid_from:
@@ -376,6 +389,7 @@ def _new_row(
         "valid_to": draft.valid_to,
         "recorded_at": change.at,
         "revision_from": change.revision,
+        "place": place,
     }
 
 
@@ -414,4 +428,4 @@ def _build(row: Mapping[Any, Any], ended: int | None) -> Version:
         source=row["source"],
         reason=(row["end_reason"] if ended is not None else None) or row["reason"],
     )
-    return Version(row["key"], statement, row["valid_from"], valid_to)
+    return Version(row["key"], statement, row["valid_from"], valid_to, row["place"])

@@ -10,6 +10,8 @@ from .errors import InvalidInputError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+FIRST = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+LAST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
 
 Time = datetime | date | str
 """What callers may give: a datetime (naive: UTC), a date (its first moment in UTC), or ISO 8601."""
@@ -39,9 +41,12 @@ def to_micros(value: Time, name: str = "time") -> int:
                 f"{name} is no ISO 8601 time; write it like 2026-03-01 or 2026-03-01T09:30:00+01:00"
             ) from None
     if not isinstance(value, datetime):
-        if not isinstance(value, date):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(value, date):
             raise InvalidInputError(f"{name} must be a datetime, a date or an ISO 8601 text")
         value = datetime(value.year, value.month, value.day)
     if value.tzinfo is None:
         value = value.replace(tzinfo=UTC)
-    return (value - EPOCH) // MICROSECOND
+    micros = (value - EPOCH) // MICROSECOND
+    if not FIRST <= micros <= LAST:
+        raise InvalidInputError(f"{name} must lie in the years 1 to 9999, in UTC")
+    return micros

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, select, update
 
 from . import times
 from .chroma import ChromaVectors, collection_name, parts_of
+from .database import insert_missing
 from .errors import StorageError
 from .schema import embedders, statements, subjects, vectors
 
@@ -52,7 +52,7 @@ def register(
     known = select(embedders.c.digest).where(embedders.c.digest == embedder)
     if connection.execute(known).first() is None:
         connection.execute(
-            insert(embedders).values(
+            insert_missing(connection, embedders).values(
                 digest=embedder, name=name, dimensions=dimensions, scale=scale,
                 first_used_at=times.now(),
             )
@@ -77,9 +77,8 @@ def save(connection: Connection, embedder: str, keys: Sequence[str], matrix: Int
     """Keep int8 vectors in SQL; a vector that is there already stays."""
     if not keys:
         return
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     connection.execute(
-        dialect.insert(vectors).on_conflict_do_nothing(),
+        insert_missing(connection, vectors),
         [
             {
                 "statement_key": key,

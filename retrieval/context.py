@@ -30,10 +30,10 @@ HEADINGS = {
     "decision": "Decided before, as a precedent:",
 }
 
-_BLOCK = re.compile(rf"\s*{OPENING}.*?{CLOSING}\s*", re.DOTALL)
 _IMAGE = re.compile(r"!\[([^\]]*)\]\s*(?:\([^)]*\)|\[[^\]]*\])")
 _UNSEEN = re.compile(  # printable by their category, and yet nothing is seen
-    "[\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]"
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufe00-\ufe0f"
+    "\U00016fe4\U0001d159\U000e0100-\U000e01ef]"
 )
 _JOINERS = "\u200c\u200d"
 
@@ -84,12 +84,14 @@ def render(statements: Sequence[Statement], subjects: Sequence[str]) -> str:
 
 def escape(text: str) -> str:
     """Make a text safe to stand in the block: one line, all visible, unable to close it."""
-    text = _IMAGE.sub(r"\1", text).replace("<", "‹").replace(">", "›")
-    if not text.isprintable() or _UNSEEN.search(text):
+    text = text.replace("<", "‹").replace(">", "›")
+    if not text.isprintable() or (not text.isascii() and _UNSEEN.search(text)):
         text = "".join(
             sign if _is_shown(text, i) else " " if sign.isspace() else ""
             for i, sign in enumerate(text)
         )
+    if "![" in text:
+        text = _IMAGE.sub(r"\1", text).replace("![", "! [")  # what nests in another is cut apart
     return " ".join(text.split())
 
 
@@ -109,7 +111,15 @@ def _is_joined(sign: str) -> bool:
 
 def strip_context(text: str) -> str:
     """Take blocks that Holdfast rendered out of a text, so that they are not read again."""
-    return _BLOCK.sub("\n", text) if OPENING in text else text
+    kept: list[str] = []
+    start = 0
+    while (opened := text.find(OPENING, start)) >= 0:
+        closed = text.find(CLOSING, opened)
+        if closed < 0:
+            break
+        kept.append(text[start:opened].rstrip() if not kept else text[start:opened].strip())
+        start = closed + len(CLOSING)
+    return "\n".join([*kept, text[start:].lstrip()]) if kept else text
 
 
 def place(
@@ -127,6 +137,7 @@ def place(
     Raises:
         InvalidInputError: there is no user message to put it in.
     """
+    spoke = [bool(own_words(message).strip()) for message in messages]  # and checks each one
     placed = [dict(message) for message in messages]
     if not context:
         return placed
@@ -140,7 +151,7 @@ def place(
     users = [message for message in placed if message.get("role") == "user"]
     if not users:
         raise InvalidInputError("there is no user message to put the context in; add one")
-    spoken = [message for message in users if own_words(message)]
+    spoken = [message for message, words in zip(placed, spoke, strict=True) if words]
     target = (spoken or users)[-1]  # not a turn that only returns what tools said
     target["content"] = _appended(target.get("content"), context)
     return placed
@@ -155,16 +166,21 @@ def own_words(message: object) -> str:
     if not isinstance(message, Mapping):
         raise InvalidInputError('a chat message is an object like {"role": "user", "content": "…"}')
     fields = cast("Mapping[str, Any]", message)
-    if fields.get("role") != "user":
+    if not isinstance(fields.get("role"), str):
+        raise InvalidInputError('a chat message names its role, like {"role": "user"}')
+    if fields["role"] != "user":
         return ""
     content: Any = fields.get("content")
     if isinstance(content, str):
         return content
-    return "\n".join(
-        str(part.get("text", ""))
+    texts: list[Any] = [
+        part.get("text") or ""
         for part in _parts(content)
         if part.get("type", "text") in ("text", "input_text")
-    )
+    ]
+    if not all(isinstance(text, str) for text in texts):
+        raise InvalidInputError("the text in a part of a message is a str; decode bytes first")
+    return "\n".join(texts)
 
 
 def _appended(content: Any, context: str) -> Any:
@@ -178,7 +194,7 @@ def _appended(content: Any, context: str) -> Any:
 def _parts(content: Any) -> list[Mapping[str, Any]]:
     if content is None:
         return []
-    if not isinstance(content, Sequence):
+    if not isinstance(content, Sequence) or isinstance(content, (bytes, bytearray)):
         raise InvalidInputError("a message's content is a text or a list of parts")
     items = cast("Sequence[Any]", content)
     return [cast("Mapping[str, Any]", part) for part in items if isinstance(part, Mapping)]

@@ -5,6 +5,7 @@ at the next moment at which a statement begins or ceases to hold.
 """
 
 import hashlib
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -61,11 +62,15 @@ class Corpus:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the sorted (id, version, vector hash) of all statements in force."""
+        """SHA-256 over all statements in force, by id: what each says and its vector's hash."""
         state = hashlib.sha256()
         for version, vector_hash in zip(self.versions, self.hashes, strict=True):
-            statement = version.statement
-            state.update(f"{statement.id} {statement.version} {vector_hash.hex()}\n".encode())
+            s = version.statement
+            contexts = json.dumps(s.contexts) if s.contexts else "[]"
+            state.update(
+                f"{s.id} {s.version} {vector_hash.hex()} {s.kind} {s.strength} {s.scope} "
+                f"{contexts} {len(s.text)} {s.text}\n".encode()
+            )
         return state.hexdigest()
 
     @cached_property
@@ -83,10 +88,7 @@ class Corpus:
     def tokens(self) -> Int64:
         """What each statement's line in the context costs."""
         return np.array(
-            [
-                context.count_tokens(f"- [{v.statement.id}] {v.statement.text}\n")
-                for v in self.versions
-            ],
+            [context.count_tokens(context.render_line(v.statement) + "\n") for v in self.versions],
             np.int64,
         )
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..memory import ledger, store, vectors
-from ..memory.errors import StorageError
+from ..memory.errors import LockedError, ReadOnlyError, StorageError, StorageFullError
 from ..memory.vectors import Progress
 from .library import Library
 from .results import DoctorReport
@@ -74,8 +74,8 @@ def _check_chroma_opens(library: Library, findings: _Findings, mend: bool) -> No
             pass
     except StorageError as error:
         findings.found["unreadable store"] += 1
-        if not mend:
-            findings.problems.append(str(error))
+        if not mend or isinstance(error, (StorageFullError, ReadOnlyError, LockedError)):
+            findings.problems.append(str(error))  # no damage: what is there is to stay
         elif library.chroma.start_over():
             findings.mended["unreadable store"] += 1
         else:

@@ -105,8 +105,8 @@ def open_embedder(name: str, *, threads: int = 0) -> Embedder:
 
     Args:
         name: ``bundled``, or ``sentence-transformers:NAME_OR_PATH``.
-        threads: texts embedded at once by the bundled model; 0: as many as there are
-            cores, at most four.
+        threads: the bundled model embeds so many texts at once; 0: as many as there are
+            cores, at most four. For PyTorch, the process's threads; 0: left as they are.
 
     Raises:
         ConfigurationError: no embedder has that name, its extra is not installed, or
@@ -118,7 +118,9 @@ def open_embedder(name: str, *, threads: int = 0) -> Embedder:
     if name.startswith(_SENTENCE_TRANSFORMERS) and name != _SENTENCE_TRANSFORMERS:
         from .sentence_transformers_embedder import SentenceTransformersEmbedder
 
-        return SentenceTransformersEmbedder(name.removeprefix(_SENTENCE_TRANSFORMERS))
+        return SentenceTransformersEmbedder(
+            name.removeprefix(_SENTENCE_TRANSFORMERS), threads=threads
+        )
     raise ConfigurationError(
         f"No embedder is called {name!r}. Set HOLDFAST_EMBEDDER to 'bundled' or to "
         "'sentence-transformers:NAME_OR_PATH'."
@@ -240,13 +242,13 @@ class BundledEmbedder:
     def _open_tokenizer(self) -> Any:
         from tokenizers import Tokenizer
 
-        tokenizer = Tokenizer.from_file(str(self._directory / TOKENIZER_NAME))
+        tokenizer = cast("Any", Tokenizer).from_file(str(self._directory / TOKENIZER_NAME))
         tokenizer.no_padding()  # the official file pads to 128 and cuts at 128
         tokenizer.enable_truncation(self._max_tokens)
         return tokenizer
 
     def _open_session(self) -> Any:
-        import onnxruntime
+        import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
 
         runtime = cast("Any", onnxruntime)
         runtime.set_default_logger_severity(3)

@@ -6,10 +6,10 @@ It may be used from several threads.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from ..memory import decisions, ledger, proposals, store, times
 from ..memory.chroma import ChromaVectors
@@ -37,11 +37,13 @@ from .request import Messages, parse
 from .results import Added, DoctorReport, Explanation, Injection, Replay, Retrieval
 from .scoring import query_terms
 from .selection import Policy, thresholds
-from .settings import Settings
-from .writing import Writer, attributes, context_names, name
+from .settings import Settings, data_path
+from .writing import Writer, attributes, context_names, name, one_of
 
 Subjects = str | Sequence[str]
 """One subject, or several in order of precedence."""
+MOST_NUMBER = 1_000_000_000
+"""The largest limit or budget that can be asked for."""
 
 
 class Holdfast:
@@ -97,8 +99,8 @@ class Holdfast:
             ConfigurationError: a setting is wrong.
         """
         settings = settings or Settings.load(path)
-        if path is not None and Path(path) != settings.data:
-            settings = settings.model_copy(update={"data": Path(path)})
+        if path is not None and data_path(path) != settings.data:
+            settings = settings.model_copy(update={"data": data_path(path)})
         tenant = name(tenant, "tenant")
         embedder = open_embedder(settings.embedder, threads=settings.threads)
         directory = DataDirectory(settings.data)
@@ -216,7 +218,8 @@ class Holdfast:
         Returns:
             With ``split=False`` one statement for each text, in their order.
         """
-        if isinstance(texts, str):
+        listed: object = texts
+        if isinstance(listed, (str, bytes)) or not isinstance(listed, Iterable):
             raise InvalidInputError("add_many takes a list of texts; use add for one")
         given = attributes(
             kind=kind, strength=strength, scope=scope, contexts=contexts,
@@ -294,6 +297,7 @@ class Holdfast:
 
     def proposals(self, subject: str, *, status: ProposalStatus | None = "open") -> list[Proposal]:
         """List a subject's proposals, oldest first; ``status=None``: all of them."""
+        one_of(status, get_args(ProposalStatus), "status")
         with self._database.read() as connection:
             return proposals.of_subject(connection, self.tenant, name(subject, "subject"), status)
 
@@ -324,7 +328,7 @@ class Holdfast:
             include_retired: also the last version of statements that had ended by then.
 
         Returns:
-            At most one version of each statement, oldest first.
+            At most one version of each statement, in the order in which they were said.
         """
         known = None if known_at is None else times.to_micros(known_at, "known_at")
         with self._database.read() as connection:
@@ -338,7 +342,9 @@ class Holdfast:
                 known_at=known,
                 include_retired=include_retired,
             )
-        return sorted((v.statement for v in versions), key=lambda s: (s.recorded_at, s.id))
+        return [
+            v.statement for v in sorted(versions, key=lambda v: (v.statement.recorded_at, v.place))
+        ]
 
     def statement(self, statement_id: str) -> Statement:
         """Give the newest version of a statement."""
@@ -397,17 +403,21 @@ class Holdfast:
         policy = self._policy(limit, budget, threshold)
         asked = parse(request)
         moment = None if as_of is None else times.to_micros(as_of, "as_of")
+        applying = frozenset(map(fold, context_names(contexts)))
         vectors = quantise(
             self.embedder.embed([segment.text for segment in asked.segments], role="query"),
             self.embedder.scale,
         )
         corpora = [self._corpus(subject, moment) for subject in subjects]
+        latest = max(corpus.at for corpus in corpora)
+        if any(corpus.ends is not None and corpus.ends <= latest for corpus in corpora):
+            corpora = [self._corpus(subject, latest) for subject in subjects]  # all at one moment
         terms = query_terms(segment.text for segment in asked.segments if segment.leads)
         query = Query(
             vectors=vectors,
             weights=tuple(segment.weight for segment in asked.segments),
             terms=tuple(t for t in terms if any(c.lexicon.known([t]) for c in corpora)),
-            contexts=frozenset(map(fold, context_names(contexts))),
+            contexts=applying,
             scale=self.embedder.scale,
         )
         outcome = evaluate(corpora, query, policy, self._table)
@@ -440,7 +450,8 @@ class Holdfast:
                 ``system``; None: as set.
             how: what else ``retrieve`` takes.
         """
-        if isinstance(messages, (str, Mapping)):
+        given: object = messages
+        if isinstance(given, (str, Mapping)) or not isinstance(given, Sequence):
             raise InvalidInputError(
                 "inject takes a list of chat messages; use retrieve for a prompt"
             )
@@ -455,6 +466,9 @@ class Holdfast:
 
     def evidence(self, subject: str | None = None, *, limit: int | None = 50) -> list[Evidence]:
         """List evidence, newest first; of one subject, or of all."""
+        if limit is not None and (type(limit) is not int or not 0 <= limit <= MOST_NUMBER):
+            raise InvalidInputError(f"limit is a whole number, 0 to {MOST_NUMBER}, or None for all")
+        subject = None if subject is None else name(subject, "subject")
         with self._database.read() as connection:
             return ledger.entries(connection, self.tenant, subject=subject, limit=limit)
 
@@ -521,9 +535,11 @@ class Holdfast:
     def _policy(self, limit: int | None, budget: int | None, threshold: float | None) -> Policy:
         s = self.settings
         for value, what in ((limit, "limit"), (budget, "budget")):
-            if value is not None and value < 0:
-                raise InvalidInputError(f"{what} is 0 or more")
-        if threshold is not None and not 0 <= threshold <= 1:
+            if value is None:
+                continue
+            if type(value) is not int or not 0 <= value <= MOST_NUMBER:
+                raise InvalidInputError(f"{what} is a whole number, 0 to {MOST_NUMBER}")
+        if threshold is not None and not _is_probability(threshold):
             raise InvalidInputError("threshold is a probability, 0 to 1")
         if threshold is None:
             levels = thresholds(s.threshold_must, s.threshold_should, s.threshold_prefer)
@@ -551,7 +567,14 @@ class Holdfast:
             self._chroma.close()
 
 
+def _is_probability(value: object) -> bool:
+    return isinstance(value, (int, float)) and 0 <= value <= 1
+
+
 def _subjects(subject: Subjects) -> list[str]:
+    given: object = subject
+    if not isinstance(given, (str, Sequence)):
+        raise InvalidInputError("a subject is a name, or a list of names in order of precedence")
     names = [subject] if isinstance(subject, str) else list(subject)
     if not names:
         raise InvalidInputError("name at least one subject")

@@ -19,11 +19,14 @@ from .. import __version__
 from ..memory.errors import DamagedError
 from . import context, scoring, selection
 from .evaluation import Outcome, Query, Table
+from .results import Status
 from .selection import Policy
 
 FORMAT = "retrieval-1"
 COLUMNS = {"dense": "<i4", "lexical": "<i4", "total": "<i4", "probability": "<i4", "verdict": "u1"}
-"""Columns of the candidates in their order, with their NumPy types (little-endian)."""
+"""Columns of the candidates in their order, with their NumPy types (little-endian).
+
+They are packed as byte planes, compressed with zlib, and written in base64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Considered:
     subject: str
     revision: int
     corpus: str
-    """SHA-256 over (id, version, vector hash) of all statements in force."""
+    """SHA-256 over what all statements in force say, and their vectors' hashes."""
     count: int
 
 
@@ -49,7 +52,10 @@ class Recorded:
     policy: Policy
     table: Table
     columns: dict[str, Any]
+    injected: tuple[str, ...]
+    status: Status
     context: str
+    context_digest: str
     versions: dict[str, str]
 
 
@@ -121,9 +127,12 @@ def from_payload(payload: Mapping[str, Any]) -> Recorded:
             ),
             embedder=payload["embedder"]["digest"],
             policy=Policy.from_json(policy),
-            table=policy["calibration"],
+            table={name: policy["calibration"][name] for name in ("totals", "probabilities")},
             columns=_unpack(payload["candidates"], sum(s["count"] for s in payload["subjects"])),
+            injected=tuple(payload["injected"]),
+            status=payload["status"],
             context=payload["context"]["text"],
+            context_digest=payload["context"]["sha256"],
             versions=payload["versions"],
         )
     except (KeyError, TypeError, ValueError, zlib.error) as error:
@@ -155,20 +164,25 @@ def versions() -> dict[str, str]:
 
 
 def _pack(columns: Mapping[str, Any]) -> str:
-    raw = b"".join(columns[name].astype(kind).tobytes() for name, kind in COLUMNS.items())
+    """Pack columns byte plane by byte plane (all lowest bytes first), which compress well."""
+    raw = b"".join(
+        columns[name].astype(kind).view(np.uint8).reshape(-1, np.dtype(kind).itemsize).T.tobytes()
+        for name, kind in COLUMNS.items()
+    )
     return _encode(zlib.compress(raw, 1))
 
 
 def _unpack(packed: str, count: int) -> dict[str, Any]:
-    raw = zlib.decompress(_decode(packed))
+    raw = np.frombuffer(zlib.decompress(_decode(packed)), np.uint8)
     if len(raw) != count * sum(np.dtype(kind).itemsize for kind in COLUMNS.values()):
         raise ValueError("columns of another length")
     result: dict[str, Any] = {}
     start = 0
     for name, kind in COLUMNS.items():
-        end = start + count * np.dtype(kind).itemsize
-        result[name] = np.frombuffer(raw[start:end], kind)
-        start = end
+        size = np.dtype(kind).itemsize
+        planes = raw[start : start + size * count].reshape(size, count)
+        result[name] = np.ascontiguousarray(planes.T).view(kind).reshape(count)
+        start += size * count
     return result
 
 

@@ -85,11 +85,14 @@ class Library:
         It needs neither Chroma nor the model.
         """
         with self.database.read() as connection:
-            dimensions, _ = vectors.registered(connection, embedder)
             found = store.subject(connection, self.tenant, subject)
             if found is None:
-                return empty(subject, dimensions)
+                return empty(subject, self.embedder.dimensions)
             versions = store.as_known(connection, found, as_of=as_of, revision=revision)
+            if not versions:  # then its embedder may never have been used here
+                no_vectors = np.zeros((0, self.embedder.dimensions), np.int8)
+                return Corpus(subject, revision, [], no_vectors, [], at=as_of)
+            dimensions, _ = vectors.registered(connection, embedder)
             held = vectors.read(
                 connection,
                 None,

@@ -5,6 +5,9 @@ names, with the int8 vectors of the embedder of the time, and scored again from 
 recorded query vectors. Neither a model nor Chroma is needed.
 """
 
+import hashlib
+
+from ..memory.errors import DamagedError
 from ..memory.models import Evidence
 from .corpus import Corpus
 from .evaluation import Candidates, Outcome, evaluate
@@ -40,7 +43,7 @@ def explain(library: Library, evidence: Evidence) -> Explanation:
     outcome = _as_recorded(recorded, corpora) if rebuilt else None
     retrieval = Retrieval(
         context=recorded.context,
-        status=evidence.payload["status"],
+        status=recorded.status,
         evidence_id=evidence.id,
         injected=Candidates(outcome, outcome.selection.injected) if outcome else (),
         candidates=Candidates(outcome, outcome.selection.order) if outcome else (),
@@ -49,10 +52,17 @@ def explain(library: Library, evidence: Evidence) -> Explanation:
 
 
 def _rebuild(library: Library, recorded: Recorded) -> list[Corpus]:
-    return [
+    corpora = [
         library.corpus_at_revision(s.subject, s.revision, recorded.as_of, recorded.embedder)
         for s in recorded.subjects
     ]
+    asked = recorded.query.vectors
+    if len(asked) and any(len(c) and c.matrix.shape[1] != asked.shape[1] for c in corpora):
+        raise DamagedError(
+            "the evidence holds vectors of another length than its embedder's; check it with: "
+            "holdfast audit verify"
+        )
+    return corpora
 
 
 def _corpus_differences(recorded: Recorded, corpora: list[Corpus]) -> list[str]:
@@ -76,8 +86,14 @@ def _outcome_differences(recorded: Recorded, outcome: Outcome) -> list[str]:
                 f"{name} of {len(changed)} candidates, first {outcome.statement(row).id}: "
                 f"{int(now[row])} now, {int(recorded.columns[name][row])} then"
             )
+    if outcome.selection.status != recorded.status:
+        differences.append(f"status: {outcome.selection.status} now, {recorded.status} then")
+    if tuple(outcome.statement(row).id for row in outcome.selection.injected) != recorded.injected:
+        differences.append("the list of injected statements")
     if outcome.context != recorded.context:
         differences.append("the injected bytes")
+    if hashlib.sha256(recorded.context.encode()).hexdigest() != recorded.context_digest:
+        differences.append("the hash of the injected bytes")
     return differences
 
 
@@ -100,7 +116,7 @@ def _as_recorded(recorded: Recorded, corpora: list[Corpus]) -> Outcome:
                 key=lambda row: (-int(columns["total"][row]), now.statement(row).id),
             ),
             injected=injected,
-            status=now.selection.status,
+            status=recorded.status,
         ),
         context=recorded.context,
     )

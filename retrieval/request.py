@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..memory.errors import InvalidInputError
+from .blocks import visible
 from .context import own_words, strip_context
 
 Messages = Sequence[Mapping[str, Any]]
@@ -23,12 +24,13 @@ SHORT_WORDS = 100
 WINDOW_WORDS = 90
 LEAD_WORDS = 60
 MOST_WINDOWS = 48
-"""Windows embedded for one turn; of a longer one, evenly spaced ones are read."""
+"""Windows embedded for one turn: they meet up to 4,320 words; of a longer one they are spread."""
 MOST_CHARACTERS = 2_000_000
 EARLIER_TURNS = 3
 WHOLE = 1000
 """Weight of what leads, in thousandths."""
-WINDOW_WEIGHT = 850
+QUESTION_WEIGHT = 900
+WINDOW_WEIGHT = 700
 TURN_WEIGHTS = (WHOLE, 800, 700, 600)
 """Weights of the last user turn and of the three before it."""
 
@@ -72,7 +74,7 @@ def parse(request: str | Messages) -> Request:
         raise InvalidInputError(
             f"the request is longer than {MOST_CHARACTERS:,} characters; send less of it"
         )
-    if isinstance(request, str) and not turns:
+    if not _says_something(request, turns):
         raise InvalidInputError("the request is empty; give a prompt or chat messages")
     named = hashlib.sha256()
     for turn in turns:
@@ -87,6 +89,13 @@ def parse(request: str | Messages) -> Request:
     )
 
 
+def _says_something(request: str | Messages, turns: Sequence[str]) -> bool:
+    """Tell whether there is a prompt that shows something, or at least one message."""
+    if isinstance(request, str):
+        return any(visible(sign) for turn in turns for sign in turn)
+    return bool(request)
+
+
 def segment_turn(text: str) -> list[Segment]:
     """Cut one turn into segments, each short enough for the embedder to read whole."""
     words = text.split()
@@ -94,8 +103,8 @@ def segment_turn(text: str) -> list[Segment]:
         return []
     if len(words) <= SHORT_WORDS and len(text) <= 12 * SHORT_WORDS:
         return [Segment(" ".join(words), WHOLE)]
-    segments = dict.fromkeys(_leads(text), WHOLE)
-    for window in _spread(_windows(text), MOST_WINDOWS):
+    segments = _leads(text)
+    for window in _windows(text):
         segments.setdefault(window, WINDOW_WEIGHT)
     return [Segment(window, weight) for window, weight in segments.items()]
 
@@ -104,7 +113,7 @@ def _turns(request: str | Messages) -> list[str]:
     """Give the user's own turns, cleaned, oldest first."""
     if isinstance(request, str):
         texts: Iterable[str] = [request]
-    elif isinstance(request, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+    elif isinstance(request, Sequence):
         texts = [own_words(message) for message in request]
     else:
         raise InvalidInputError("a request is a text, or a list of chat messages")
@@ -112,12 +121,22 @@ def _turns(request: str | Messages) -> list[str]:
     return [text for text in cleaned if text]
 
 
-def _leads(text: str) -> list[str]:
-    """Pick what is most likely the ask: the first and the last lines, and questions."""
+def _leads(text: str) -> dict[str, int]:
+    """Pick what is most likely the ask: how it begins and ends, then questions within."""
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     sentences = [" ".join(s.split()) for s in _SENTENCE_END.split(text) if s and s.strip()]
-    asked = [s for s in sentences if s.endswith(("?", "？", "؟"))]
-    picked = [sentences[0], sentences[-1], " ".join(sentences[-2:]), *asked[:2], *asked[-2:]]
-    return list(dict.fromkeys(_cut(sentence) for sentence in picked))
+    leads = {
+        _cut(lines[0]): WHOLE,
+        " ".join(lines[-1][-12 * LEAD_WORDS :].split()[-LEAD_WORDS:]): WHOLE,
+        _cut(sentences[0]): WHOLE,
+        _cut(sentences[-1]): WHOLE,
+        _cut(" ".join(sentences[:2])): WHOLE,
+        _cut(" ".join(sentences[-2:])): WHOLE,
+    }
+    asked = [s for s in sentences[1:-1] if s.endswith(("?", "？", "؟"))]
+    for sentence in (*asked[:2], *asked[-2:]):
+        leads.setdefault(_cut(sentence), QUESTION_WEIGHT)
+    return leads
 
 
 def _cut(sentence: str) -> str:
@@ -127,16 +146,11 @@ def _cut(sentence: str) -> str:
 def _windows(text: str) -> list[str]:
     """Cut a text into overlapping windows of whole words, or of signs where none are spaced."""
     words = [part for word in text.split() for part in _pieces(word, 24)]
-    step = WINDOW_WORDS * 2 // 3
-    starts = range(0, max(1, len(words) - WINDOW_WORDS // 3), step)
+    last = max(0, len(words) - WINDOW_WORDS)  # where the last window starts
+    steps = min(MOST_WINDOWS - 1, -(-last // (WINDOW_WORDS * 2 // 3)))
+    starts = [last * i // steps for i in range(steps + 1)] if steps else [0]
     return [" ".join(words[start : start + WINDOW_WORDS]) for start in starts]
 
 
 def _pieces(word: str, size: int) -> list[str]:
     return [word[i : i + size] for i in range(0, len(word), size)]
-
-
-def _spread(windows: list[str], most: int) -> list[str]:
-    if len(windows) <= most:
-        return windows
-    return [windows[i * (len(windows) - 1) // (most - 1)] for i in range(most)]

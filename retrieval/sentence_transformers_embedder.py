@@ -35,9 +35,13 @@ class SentenceTransformersEmbedder:
     ``encode_document`` put the model's own prompts before the text.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, *, threads: int = 0) -> None:
         self.name = f"sentence-transformers:{model}"
         self._model = _load(model)
+        if threads:
+            import torch
+
+            cast("Any", torch).set_num_threads(threads)
         self.dimensions: int = _dimensions(self._model)
         self.scale = scale_for(self.dimensions)
         self.digest = _digest(self._model, self.scale)
@@ -64,12 +68,12 @@ def scale_for(dimensions: int) -> int:
     """Choose the int8 scale of a model that has no measured one: 400 at 384 dimensions.
 
     The components of a vector of length 1 shrink with the root of their number, so the
-    scale grows with it: round(400 * sqrt(dimensions / 384)). By Cauchy-Schwarz every
-    partial sum of a dot product of two rounded vectors is then below
-    (scale + sqrt(dimensions) / 2)^2, which is under 2^24 up to 14,000 dimensions, so
-    float32 adds it exactly; beyond that the scale stays where it is.
+    scale grows with it: round(400 * sqrt(dimensions / 384)), up to 30,000 dimensions.
+    By Cauchy-Schwarz no partial sum of a dot product of two rounded vectors exceeds
+    (scale + sqrt(dimensions) / 2)^2. That is under 2^24 up to a million dimensions, so
+    float32 adds it exactly.
     """
-    return round(400 * math.sqrt(min(dimensions, 14_000) / 384))
+    return round(400 * math.sqrt(min(dimensions, 30_000) / 384))
 
 
 def _load(model: str) -> Any:
@@ -114,7 +118,7 @@ def _digest(model: Any, scale: int) -> str:
     for key, tensor in model.state_dict().items():
         values = np.ascontiguousarray(tensor.detach().cpu().numpy())
         digest.update(f"{key} {values.dtype} {values.shape}\n".encode())
-        digest.update(values)
+        digest.update(values.tobytes())
     tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
     vocabulary = tokenizer.to_str() if tokenizer else sorted(model.tokenizer.get_vocab().items())
     about = {

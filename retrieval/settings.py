@@ -5,6 +5,7 @@ same class. Thresholds and budgets are what selection acts on; each default says
 where it comes from.
 """
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -23,10 +24,31 @@ def default_data_directory() -> Path:
     return Path(platformdirs.user_data_dir("holdfast", appauthor=False))
 
 
+def data_path(path: object) -> Path:
+    """Give a caller's data directory as a path.
+
+    Raises:
+        ConfigurationError: no file system takes it.
+    """
+    if isinstance(path, (str, Path)) and str(path) and "\0" not in str(path):
+        try:
+            os.fsencode(path)
+        except UnicodeEncodeError:
+            pass
+        else:
+            return Path(path)
+    raise ConfigurationError(
+        "the data directory is given as text or Path, not empty, without NUL or lone surrogates; "
+        "correct it, or leave it out for the default"
+    )
+
+
 class Settings(BaseSettings):
     """What can be set. Every name is also a variable: ``HOLDFAST_`` and the name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="HOLDFAST_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="HOLDFAST_", env_ignore_empty=True, extra="forbid", frozen=True
+    )
 
     data: Path = Field(default_factory=default_data_directory)
     """The data directory."""
@@ -47,11 +69,11 @@ class Settings(BaseSettings):
     """The same for ``should``."""
     threshold_prefer: float = Field(default=0.22, ge=0, le=1)
     """The same for ``prefer``: leans to precision."""
-    limit: int = Field(default=5, ge=0)
+    limit: int = Field(default=5, ge=0, le=1_000_000_000)
     """Most topical statements injected for one request."""
-    budget_tokens: int = Field(default=400, ge=0)
+    budget_tokens: int = Field(default=400, ge=0, le=1_000_000_000)
     """Most tokens of topical statements in one context (estimated: UTF-8 bytes / 4)."""
-    always_budget_tokens: int = Field(default=300, ge=0)
+    always_budget_tokens: int = Field(default=300, ge=0, le=1_000_000_000)
     """The same for the ``always`` lane, which has its own."""
     placement: Literal["user", "system"] = "user"
     """Where ``inject`` puts the context: in the last user message, or a system message."""
@@ -84,14 +106,14 @@ class Settings(BaseSettings):
             ConfigurationError: a value cannot be used; the message names the setting.
         """
         if path is not None:
-            changes["data"] = Path(path)
+            changes["data"] = data_path(path)
         try:
             known = cls(**changes)
             stated = known.model_fields_set
             return known.model_copy(
                 update={
                     name: getattr(cls(**{name: value}), name)
-                    for name, value in _read_file(known.data / CONFIG_NAME).items()
+                    for name, value in _read_file(known.data.expanduser() / CONFIG_NAME).items()
                     if name not in stated
                 }
             )
@@ -110,7 +132,12 @@ def _read_file(path: Path) -> dict[str, Any]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read ({error.strerror}); make it and its directory readable for "
+            "this user, or choose another directory with --data or HOLDFAST_DATA"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read as TOML ({error}); mend it") from None
     unknown = sorted(set(values) - set(Settings.model_fields))
     if unknown:

@@ -3,7 +3,7 @@
 Each change is one transaction. It knows nothing of requests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +102,8 @@ def name(value: object, what: str) -> str:
 
 def context_names(values: Sequence[str]) -> tuple[str, ...]:
     """Check the names of contexts."""
-    if isinstance(values, str):
+    given: object = values
+    if isinstance(given, str) or not isinstance(given, Collection):
         raise InvalidInputError('contexts is a list of names, like ["work"]')
     if len(values) > MOST_CONTEXTS:
         raise InvalidInputError(f"at most {MOST_CONTEXTS} contexts; give fewer")
@@ -128,11 +129,7 @@ class Writer:
         progress: Progress | None = None,
     ) -> Added:
         """Store what texts say, in one transaction; with ``report`` say what lies close."""
-        if given.source.split(":")[0].strip().casefold() in OTHERS:
-            raise InvalidInputError(
-                f"what comes from {given.source!r} is not the subject's own word; "
-                "put it forward with propose(), and the subject confirms it"
-            )
+        _check_own_word(given.source)
         singles = [single for text in texts for single in _singles(text, split=split)]
         drafts = [_draft(text, given) for text in singles]
         known = self._known(subject, drafts)
@@ -287,7 +284,11 @@ class Writer:
         return sorted(found, key=lambda pair: (-pair[2], pair[1].id))
 
     def _weighed(self, connection: Connection, subject: str, ids: Sequence[str]) -> list[Version]:
-        versions = [store.latest(connection, self._tenant, i) for i in dict.fromkeys(ids)]
+        given: object = ids
+        if isinstance(given, str) or not isinstance(given, Collection):
+            raise InvalidInputError('weighed is a list of ids of statements, like ["st_…"]')
+        wanted = {str(i): i for i in ids}
+        versions = [store.latest(connection, self._tenant, i) for i in wanted.values()]
         for version in versions:
             if version.statement.subject != subject:
                 raise InvalidInputError(
@@ -303,6 +304,14 @@ def decision_text(situation: str, choice: str, reason: str) -> str:
 
 def _ended(text: str) -> str:
     return text if text.endswith((".", "!", "?", "…", "。")) else f"{text}."
+
+
+def _check_own_word(source: str) -> None:
+    if source.split(":")[0].strip().casefold() in OTHERS:
+        raise InvalidInputError(
+            f"what comes from {source!r} is not the subject's own word; "
+            "put it forward with propose(), and the subject confirms it"
+        )
 
 
 def _singles(text: str, *, split: bool) -> list[str]:
@@ -335,6 +344,7 @@ def _revised(old: Version, text: str | None, changes: dict[str, Any]) -> Draft:
     before = old.statement
     text = before.text if text is None else _singles(text, split=False)[0]
     given = attributes(**changes)
+    _check_own_word(given.source)
     new = draft(
         text,
         kind=given.kind or before.kind,

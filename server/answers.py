@@ -130,8 +130,8 @@ def write_change(page: Page, statement: Statement, change: str) -> None:
 def write_history(page: Page, versions: Sequence[Statement]) -> None:
     """Write every version with the time in which it was the one in the record."""
     for version in versions:
-        until = f" to {shown_time(version.retired_at)}" if version.retired_at else " on"
-        note = [f"recorded {shown_time(version.recorded_at)}{until} UTC", traits(version)]
+        until = shown_time(version.retired_at) or "now"
+        note = [f"on record {shown_time(version.recorded_at)} to {until} (UTC)", traits(version)]
         if version.reason:
             note.append(f"reason: {version.reason}")
         page.entry(f"v{version.version}", version.text, " · ".join(note),

@@ -5,6 +5,7 @@ opens it, so that ``holdfast --help`` costs nothing. Exit status 0: done; 1: a c
 failed; 2: bad use or bad input, with one line on standard error.
 """
 
+import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from .. import __version__
 from ..memory.errors import InvalidInputError
 from ..retrieval.results import Added
 from . import answers
-from .options import CHECK_FAILED, Commands, Door, common, text_of, traits_options
+from .options import CHECK_FAILED, WHOSE, Commands, Door, common, text_of, traits_options
 from .render import Page, progress
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def decide(door: Door, situation: str, choice: str, reason: str, weighed: tuple[
 
 @cli.command()
 @click.argument("prompt")
-@common(subject="whose statements; repeat it in order of precedence")
+@common(subject=f"{WHOSE} Repeat it in order of precedence.")
 @click.option("--limit", type=click.IntRange(0), metavar="N", help="Most topical statements.")
 @click.option("--budget", type=click.IntRange(0), metavar="TOKENS", help="Most tokens of them.")
 @click.option(
@@ -182,7 +183,7 @@ def audit() -> None:
 
 
 @audit.command("list")
-@common(subject="only evidence about this subject")
+@common(subject="Only evidence about this subject (default: all).")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, metavar="N")
 @click.pass_obj
 def audit_list(door: Door, limit: int) -> None:
@@ -279,4 +280,5 @@ def _traits(said: dict[str, Any], *, partial: bool = False) -> dict[str, Any]:
 
 def main() -> None:
     """Run the command line: what the ``holdfast`` script calls."""
+    gc.set_threshold(50_000)  # importing makes many objects and no garbage worth the search
     raise SystemExit(cli.run())

@@ -119,7 +119,7 @@ DECISIONS = (
 
 PROMPTS = (
     "Which flour should I buy for the pancakes at home?",
-    "A farmer asks for antibiotics over the phone. What do I text back?",
+    "Can I give a farmer antibiotics over the phone?",
     "Pick a wine for me to drink with grilled salmon.",
     "A client wants a different diagnosis on the form so that the insurance pays. "
     "What do I write back?",

@@ -95,8 +95,11 @@ def default_subject() -> str:
         ) from None
 
 
-def common(*, subject: str | None = "whose statements") -> Callable[[Command], Command]:
-    """Give a command ``--data`` and ``--json``, and ``--subject`` unless its meaning is None."""
+WHOSE = "Whose statements (default: $HOLDFAST_SUBJECT, else the login name)."
+
+
+def common(*, subject: str | None = WHOSE) -> Callable[[Command], Command]:
+    """Give a command ``--data`` and ``--json``, and ``--subject`` unless its help is None."""
 
     def decorate(command: Command) -> Command:
         command = click.option(
@@ -113,7 +116,7 @@ def common(*, subject: str | None = "whose statements") -> Callable[[Command], C
         return click.option(
             "--subject", metavar="NAME", multiple=True, expose_value=False,
             callback=_keep("subjects"),
-            help=f"{subject.capitalize()} (default: $HOLDFAST_SUBJECT, else the login name).",
+            help=subject,
         )(command)  # fmt: skip
 
     return decorate

@@ -100,7 +100,13 @@ class Page:
 
     def line(self, text: str = "", style: Style = "", *, indent: int = 0) -> None:
         """Write a paragraph; its continuation lines keep the indent."""
-        self.entry("", text, style=style, mark_width=indent, gap=0)
+        if self._console is None:
+            for row in self._wrapped(shown(text), indent):
+                self._write(" " * indent + row)
+            return
+        from rich.padding import Padding
+
+        self._console.print(Padding(self._text(text, style), (0, 0, 0, indent)))
 
     def block(self, text: str, style: Style = "", *, indent: int = 2) -> None:
         """Write text of several lines, each shown safely."""

@@ -5,11 +5,15 @@ from pathlib import Path
 
 import pytest
 from fakes import FakeEmbedder
+from hypothesis import settings
 
 from holdfast import Holdfast, Settings
 from holdfast.memory.chroma import ChromaVectors
 from holdfast.memory.database import Database
 from holdfast.memory.directory import DataDirectory
+
+settings.register_profile("holdfast", deadline=None)  # a shared machine stalls now and then
+settings.load_profile("holdfast")
 
 
 @pytest.fixture(autouse=True)

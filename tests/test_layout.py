@@ -19,7 +19,7 @@ NAMES = [
     for path in MODULES
     if not path.stem[0].isdigit()
 ]
-LONGEST = 360  # lines of code; docstrings and blank lines are not counted
+LONGEST = 380  # lines of code; docstrings and blank lines are not counted
 ENGINES = ("chromadb", "onnxruntime", "tokenizers", "sentencex", "filelock", "platformdirs", "rich")
 
 

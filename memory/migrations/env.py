@@ -2,11 +2,9 @@
 
 from alembic import context
 
-from holdfast.memory.schema import metadata  # run as a file: no relative import
-
 connection = context.config.attributes.get("connection")
 if connection is None:
     raise SystemExit("migrations run by themselves when a data directory is opened")
-context.configure(connection=connection, target_metadata=metadata, transactional_ddl=True)
+context.configure(connection=connection, transactional_ddl=True)
 with context.begin_transaction():
     context.run_migrations()

@@ -41,6 +41,7 @@ def upgrade() -> None:
         sa.Column("valid_to", sa.BigInteger),
         sa.Column("recorded_at", sa.BigInteger, nullable=False),
         sa.Column("revision_from", sa.Integer, nullable=False),
+        sa.Column("place", sa.Integer, nullable=False),
         sa.Column("retired_at", sa.BigInteger),
         sa.Column("revision_to", sa.Integer),
         sa.Column("ends_at", sa.BigInteger),

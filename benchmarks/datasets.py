@@ -1,0 +1,136 @@
+"""The sets that quality is measured on, read from their files; none is kept in the repository.
+
+A folder of sets holds ``FOLDER/*corpus.jsonl`` {id, user, text}, ``FOLDER/*queries.jsonl``
+{id, user, text, relevant: [ids]}, and prompts on which nothing bears
+(``negatives/none_prompts.jsonl`` {id, text}, ``prefeval_a/none_silver.jsonl``). A file of
+memories holds one memory a line: {id, split, statements, prompts}. A ``user`` is one subject.
+"""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+FILES = {
+    "prefeval_a": ("prefeval_a/corpus.jsonl", "prefeval_a/queries.jsonl"),
+    "moral_stories": (
+        "moral_stories/dev_users_corpus.jsonl",
+        "moral_stories/dev_users_queries.jsonl",
+    ),
+    "personalens": ("personalens/corpus.jsonl", "personalens/queries.jsonl"),
+    "model_spec": ("model_spec/corpus.jsonl", "model_spec/queries.jsonl"),
+}
+TITLES = {
+    "prefeval_a": "PrefEval A users",
+    "moral_stories": "Moral Stories dev users",
+    "personalens": "PersonaLens",
+    "model_spec": "Model Spec",
+}
+NEGATIVES = "negatives/none_prompts.jsonl"
+ABSENT = "prefeval_a/none_silver.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A statement of a set; what is None is left to the product to read from the words."""
+
+    id: str
+    text: str
+    kind: str | None = None
+    strength: str | None = None
+    scope: str = "topical"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A prompt asked of one user's statements, and which of them are relevant."""
+
+    user: str
+    text: str
+    relevant: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Statements by user, and the queries asked of them."""
+
+    name: str
+    title: str
+    users: dict[str, list[Item]]
+    queries: list[Query] = field(default_factory=list[Query])
+
+
+def rows(path: Path) -> list[Row]:
+    """Read a file of JSON lines."""
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines if line.strip()]
+
+
+def by_user(corpus: Sequence[Row]) -> dict[str, list[Item]]:
+    """Group the statements of a corpus by user, in their order."""
+    users: dict[str, list[Item]] = {}
+    for row in corpus:
+        users.setdefault(row["user"], []).append(Item(row["id"], row["text"]))
+    return users
+
+
+def read_set(data: Path, name: str) -> Set:
+    """Read one of ``FILES``."""
+    corpus, queries = FILES[name]
+    return Set(
+        name,
+        TITLES[name],
+        by_user(rows(data / corpus)),
+        [Query(q["user"], q["text"], frozenset(q["relevant"])) for q in rows(data / queries)],
+    )
+
+
+def read_unrelated(data: Path, seed: int) -> Set:
+    """Ask each prompt on which nothing bears of a random PrefEval user."""
+    users = by_user(rows(data / FILES["prefeval_a"][0]))
+    names = sorted(users)
+    generator = random.Random(seed)
+    queries = [
+        Query(generator.choice(names), row["text"], frozenset()) for row in rows(data / NEGATIVES)
+    ]
+    return Set("unrelated", "unrelated prompts", users, queries)
+
+
+def read_absent(data: Path) -> Set:
+    """Ask PrefEval's queries of users from whom the query's group of topics was taken out."""
+    corpus = rows(data / FILES["prefeval_a"][0])
+    users: dict[str, list[Item]] = {}
+    queries: list[Query] = []
+    for row in rows(data / ABSENT):
+        user = f"{row['user']} without {row['exclude_group']}"
+        if user not in users:
+            users[user] = [
+                Item(c["id"], c["text"])
+                for c in corpus
+                if c["user"] == row["user"] and c["group"] != row["exclude_group"]
+            ]
+        queries.append(Query(user, row["text"], frozenset()))
+    return Set("absent", "topic absent from the memory", users, queries)
+
+
+def read_memories(path: Path, split: str | None) -> Set:
+    """Read whole memories; ``split``: train, dev, or None for both."""
+    users: dict[str, list[Item]] = {}
+    queries: list[Query] = []
+    for memory in rows(path):
+        if split not in (None, memory["split"]):
+            continue
+        user = memory["id"]
+        users[user] = [
+            Item(f"{user}/{s['id']}", s["text"], s["kind"], s["strength"], s["scope"])
+            for s in memory["statements"]
+        ]
+        queries += [
+            Query(user, p["prompt"], frozenset(f"{user}/{i}" for i in p["relevant"]))
+            for p in memory["prompts"]
+        ]
+    return Set("memories", f"memories ({split or 'all'})", users, queries)

@@ -1,0 +1,38 @@
+"""A process that opens a data directory and retrieves from every subject in it.
+
+Prints as JSON how long the first retrieval of each subject took, and its resident memory.
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+from holdfast import Holdfast
+
+
+def main(data: str, prompt: str) -> None:
+    """Retrieve once from every subject."""
+    seconds: list[float] = []
+    with Holdfast.open(data) as holdfast:
+        holdfast.retrieve("nobody", prompt, record=False)  # loads the model
+        for subject in holdfast.subjects():
+            before = time.perf_counter()
+            holdfast.retrieve(subject, prompt, record=False)
+            seconds.append(time.perf_counter() - before)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": seconds, "peak_bytes": peak, "resident_bytes": _resident()}))
+
+
+def _resident() -> int | None:
+    """Give the resident memory now, where the system tells it."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return None
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(lines["VmRSS"].split()[0]) * 1024
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

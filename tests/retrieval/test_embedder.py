@@ -1,0 +1,237 @@
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holdfast.memory.errors import ConfigurationError, DamagedError, InvalidInputError
+from holdfast.retrieval.embedder import (
+    CONFIG_NAME,
+    MODEL_DIRECTORY,
+    MODEL_NAME,
+    TOKENIZER_NAME,
+    BundledEmbedder,
+    open_embedder,
+    quantise,
+)
+
+TEXTS = [
+    "I never eat nuts: one crumb of cashew and I'm in hospital.",
+    "Which desserts should I try in Sicily?",
+    "Keep raw data for ever; a measurement is not wrong because it is odd.",
+    "Honesty",
+    "Übermut tut selten gut, sagt meine Großmutter. 老虎 🐅 שלום",
+    "Rent, food, then books. " * 40,
+]
+_SHARED = BundledEmbedder(threads=1)
+
+
+@pytest.fixture(scope="module")
+def bundled() -> BundledEmbedder:
+    return _SHARED
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    for name in (CONFIG_NAME, MODEL_NAME, TOKENIZER_NAME):
+        shutil.copy(MODEL_DIRECTORY / name, tmp_path / name)
+    return tmp_path
+
+
+def test_a_text_has_the_same_vector_in_any_company(bundled: BundledEmbedder):
+    together = bundled.embed(TEXTS)
+    alone = np.concatenate([bundled.embed([text]) for text in TEXTS])
+    assert together.tobytes() == alone.tobytes()
+    assert bundled.embed(TEXTS[::-1])[::-1].tobytes() == together.tobytes()
+
+
+@pytest.mark.parametrize("threads", [0, 2, 5])
+def test_the_number_of_threads_changes_no_bit(bundled: BundledEmbedder, threads: int):
+    assert BundledEmbedder(threads=threads).embed(TEXTS * 3).tobytes() == (
+        bundled.embed(TEXTS * 3).tobytes()
+    )
+
+
+def test_eight_callers_at_once_get_identical_vectors():
+    shared = BundledEmbedder()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: shared.embed(TEXTS).tobytes(), range(16)))
+    assert set(found) == {BundledEmbedder(threads=1).embed(TEXTS).tobytes()}
+
+
+def test_vectors_are_float32_rows_of_length_one_in_the_order_of_the_texts(
+    bundled: BundledEmbedder,
+):
+    vectors = bundled.embed(TEXTS)
+    assert vectors.shape == (len(TEXTS), 384)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_no_texts_give_no_rows_without_loading_the_model(copy: Path):
+    (copy / MODEL_NAME).unlink()
+    assert BundledEmbedder(model=copy).embed([]).shape == (0, 384)
+
+
+def test_what_bears_on_a_prompt_is_nearer_to_it(bundled: BundledEmbedder):
+    prompt, nuts, data = bundled.embed(
+        [
+            "Can I put cashews in the cake for Ada?",
+            "I never eat nuts: one crumb of cashew and I'm in hospital.",
+            "Keep raw data for ever; a measurement is not wrong because it is odd.",
+        ],
+        role="query",
+    )
+    assert prompt @ nuts > prompt @ data + 0.3
+
+
+def test_both_roles_are_one_for_a_model_without_prompts(bundled: BundledEmbedder):
+    asked = bundled.embed(TEXTS, role="query")
+    assert asked.tobytes() == bundled.embed(TEXTS, role="document").tobytes()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "\n\t", "\x00", "\u200b", "\u202eabc", "é", "e\u0301", "x" * 100_000, "🐅" * 3000],
+)
+def test_any_unicode_text_has_a_finite_vector(bundled: BundledEmbedder, text: str):
+    vector = bundled.embed([text])[0]
+    assert np.isfinite(vector).all()
+    assert abs(np.linalg.norm(vector) - 1) < 1e-5
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=300))
+def test_every_text_embeds_to_the_same_bits_twice(text: str):
+    assert _SHARED.embed([text]).tobytes() == _SHARED.embed(["other", text])[1].tobytes()
+
+
+def test_what_lies_beyond_256_tokens_has_no_influence_and_what_lies_before_has(
+    bundled: BundledEmbedder,
+):
+    text = "value " * 254  # with the two special tokens exactly the window
+    window, longer, shorter = bundled.embed([text, text + "nuts are fatal", text[:-12]])
+    assert window.tobytes() == longer.tobytes()
+    assert window.tobytes() != shorter.tobytes()
+
+
+def test_a_lone_surrogate_is_refused_by_position_and_the_text_is_not_repeated(
+    bundled: BundledEmbedder,
+):
+    with pytest.raises(InvalidInputError, match=r"Text 1 .*U\+D800.* character 6") as caught:
+        bundled.embed(["fine", "secret\ud800"])
+    assert "secret" not in str(caught.value)
+
+
+def test_progress_counts_every_text_to_the_total():
+    seen: list[tuple[int, int]] = []
+    BundledEmbedder(threads=2).embed(TEXTS, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(done, len(TEXTS)) for done in range(1, len(TEXTS) + 1)]
+
+
+def test_digest_dimensions_and_scale_are_known_without_the_model(copy: Path):
+    (copy / MODEL_NAME).unlink()
+    (copy / TOKENIZER_NAME).unlink()
+    opened = BundledEmbedder(model=copy)
+    assert (opened.name, opened.dimensions, opened.scale) == ("bundled", 384, 400)
+    assert opened.digest == open_embedder("bundled").digest
+    assert len(bytes.fromhex(opened.digest)) == 32
+
+
+def test_the_digest_follows_the_hash_of_every_file(copy: Path):
+    config = json.loads((copy / CONFIG_NAME).read_text())
+    digests = {BundledEmbedder(model=copy).digest}
+    for name in (MODEL_NAME, TOKENIZER_NAME):
+        changed = {**config, "sha256": {**config["sha256"], name: "0" * 64}}
+        (copy / CONFIG_NAME).write_text(json.dumps(changed))
+        digests.add(BundledEmbedder(model=copy).digest)
+    assert len(digests) == 3
+
+
+def test_a_truncated_model_is_refused_by_name_with_the_fix(copy: Path):
+    whole = (copy / MODEL_NAME).read_bytes()
+    (copy / MODEL_NAME).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DamagedError, match=r"model\.onnx .*pip install --force-reinstall"):
+        BundledEmbedder(model=copy).embed(["a"])
+
+
+def test_an_altered_tokenizer_is_refused_by_name(copy: Path):
+    path = copy / TOKENIZER_NAME
+    path.write_bytes(path.read_bytes().replace(b'"honest"', b'"cheat!"', 1))
+    with pytest.raises(DamagedError, match=r"tokenizer\.json .*pip install --force-reinstall"):
+        BundledEmbedder(model=copy).embed(["a"])
+
+
+@pytest.mark.parametrize("name", [MODEL_NAME, TOKENIZER_NAME])
+def test_a_missing_file_is_refused_by_name(copy: Path, name: str):
+    (copy / name).unlink()
+    with pytest.raises(DamagedError, match=name):
+        BundledEmbedder(model=copy).embed(["a"])
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"{}", b'{"procedure": 1}', b"\xff"])
+def test_an_unusable_configuration_is_refused_on_opening(copy: Path, content: bytes | None):
+    (copy / CONFIG_NAME).unlink()
+    if content is not None:
+        (copy / CONFIG_NAME).write_bytes(content)
+    with pytest.raises(DamagedError, match=CONFIG_NAME):
+        BundledEmbedder(model=copy)
+
+
+@pytest.mark.parametrize("name", ["", "openai", "Bundled", "sentence-transformers:"])
+def test_an_unknown_embedder_is_refused_with_the_choices(name: str):
+    with pytest.raises(ConfigurationError, match=r"'bundled' or to 'sentence-transformers:"):
+        open_embedder(name)
+
+
+def test_a_missing_extra_is_refused_with_the_pip_command(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(
+        ConfigurationError, match=r"pip install 'holdfast\[sentence-transformers\]'"
+    ):
+        open_embedder("sentence-transformers:some/model")
+
+
+def test_opening_imports_neither_the_runtime_nor_the_tokenizer_and_embedding_no_torch():
+    script = (
+        "import sys\n"
+        "from holdfast.retrieval.embedder import open_embedder\n"
+        "opened = open_embedder('bundled')\n"
+        "opened.digest, opened.dimensions, opened.scale\n"
+        "assert not {'onnxruntime', 'tokenizers', 'torch'} & set(sys.modules)\n"
+        "opened.embed(['a'])\n"
+        "assert not {'torch', 'transformers', 'sentence_transformers'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
+
+
+@pytest.mark.parametrize("scale", [400, 100])
+def test_quantising_rounds_to_the_nearest_step(bundled: BundledEmbedder, scale: int):
+    vectors = bundled.embed(TEXTS)
+    rounded = quantise(vectors, scale)
+    assert rounded.dtype == np.int8
+    assert rounded.flags.c_contiguous
+    assert np.abs(rounded / scale - vectors).max() <= 0.5 / scale + 1e-6
+
+
+def test_quantising_clips_both_ways_and_keeps_the_shape():
+    values = np.array([[1.0, -1.0, 0.0, 0.3175, -0.00126]], dtype=np.float32)
+    assert quantise(values, 400).tolist() == [[127, -127, 0, 127, -1]]
+    assert quantise(np.empty((0, 384), dtype=np.float32), 400).shape == (0, 384)
+    transposed = np.zeros((384, 2), dtype=np.float32).T
+    assert quantise(transposed, 400).flags.c_contiguous
+
+
+def test_the_model_card_names_the_hashes_of_the_files_beside_it():
+    card = (MODEL_DIRECTORY / "MODEL_CARD.md").read_text(encoding="utf-8")
+    config = json.loads((MODEL_DIRECTORY / CONFIG_NAME).read_text(encoding="utf-8"))
+    for name, digest in config["sha256"].items():
+        assert f"`{name}`" in card
+        assert digest in card

@@ -1,0 +1,87 @@
+from pathlib import Path
+
+from conftest import open_with
+from fakes import FakeEmbedder
+
+from holdfast import Holdfast
+from holdfast.retrieval.results import Added, DoctorReport, Pair, Replay, Retrieval
+
+MARKUP = "<script>alert('x')</script> & nuts"
+
+
+def test_everything_that_prints_says_what_it_is(fake: Holdfast) -> None:
+    added = fake.add("ada", "I never eat nuts. I prefer night trains over planes.")
+    found = fake.retrieve("ada", "I never eat nuts", threshold=0)
+    assert str(added) == "\n".join(map(str, added))
+    assert str(added[0]).endswith("must · boundary: I never eat nuts.")
+    first = str(found).splitlines()
+    assert first[0] == "injected: 2 of 2 statements"
+    assert first[1].split(maxsplit=2)[1:] == ["injected", "I never eat nuts."]
+    assert "%" in first[1]
+    assert repr(fake) == "<Holdfast tenant='local' embedder='fake'>"
+    assert "Candidate(" in repr(found.candidates)
+
+
+def test_html_escapes_markup(fake: Holdfast) -> None:
+    added = fake.add("<b>ada</b>", MARKUP, split=False, contexts=["<i>work</i>"])
+    found = fake.retrieve("<b>ada</b>", "nuts", threshold=0)
+    decision = fake.decide("<b>ada</b>", situation=MARKUP, choice=MARKUP, reason=MARKUP)
+    proposal = fake.propose("<b>ada</b>", f"{MARKUP} too", source="model:<i>x</i>")[0]
+    shown = [
+        added,
+        added[0],
+        found,
+        found.injected[0],
+        decision,
+        proposal,
+        fake.evidence()[0],
+        fake.verify(),
+    ]
+    for each in shown:
+        html = each._repr_html_()
+        assert html.startswith(("<table>", "<p>"))
+        assert not any(tag in html for tag in ("<script", "<b>", "<i>")), type(each)
+    for each in shown[:6]:
+        assert "&lt;script&gt;" in each._repr_html_()
+    assert "not recorded" in fake.retrieve("a", "b", record=False)._repr_html_()
+
+
+def test_added_tells_new_from_existing(fake: Holdfast) -> None:
+    fake.add("ada", "I never eat nuts.")
+    added = fake.add("ada", "I never eat nuts. I prefer trains.")
+    assert isinstance(added, list)
+    assert [s.text for s in added.existing] == ["I never eat nuts."]
+    assert [s.text for s in added.new] == ["I prefer trains."]
+    assert Added() == []
+    assert str(Pair(added[0], added[1], 0.5)).endswith("(0.50): I prefer trains.")
+
+
+def test_a_replay_is_true_when_the_same_and_says_what_differs() -> None:
+    assert Replay("ev_1", True)
+    assert str(Replay("ev_1", True)).startswith("ev_1: same")
+    differing = Replay("ev_1", False, ["one", "two"])
+    assert not differing
+    assert str(differing) == "ev_1: differs: one; two"
+
+
+def test_a_doctors_report_is_ok_when_nothing_is_left() -> None:
+    assert str(DoctorReport(3, {}, {}, [])) == "3 vectors checked: clean"
+    sick = DoctorReport(3, {"missing": 2, "altered": 0}, {}, ["gone: restore it"])
+    assert not sick.ok
+    assert str(sick) == "3 vectors checked: found 2 missing\n  gone: restore it"
+    assert DoctorReport(3, {"missing": 2}, {"missing": 2}, []).ok
+
+
+def test_candidates_are_a_sequence(tmp_path: Path) -> None:
+    with open_with(FakeEmbedder(), tmp_path / "data") as holdfast:
+        holdfast.add_many("ada", ["I never eat nuts", "I like trains", "No planes"], split=False)
+        found: Retrieval = holdfast.retrieve("ada", "nuts")
+    candidates = found.candidates
+    assert len(candidates) == 3
+    assert candidates[0] == list(candidates)[0]  # noqa: RUF015
+    assert candidates[-1] == list(candidates)[2]
+    assert list(candidates[1:]) == list(candidates)[1:]
+    assert candidates == list(candidates)
+    assert candidates != list(candidates)[1:]
+    assert candidates != 5
+    assert candidates[0] in candidates

@@ -1,0 +1,372 @@
+"""Killed or interrupted at any moment, what was acknowledged is there and nothing is half there.
+
+``HOLDFAST_TEST_KILLS`` sets how often a working process is killed.
+"""
+
+import multiprocessing
+import os
+import random
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import open_with
+from crashing import PRELOADED, Order, work
+from fakes import FakeEmbedder
+from sqlalchemy import text
+
+from holdfast import Holdfast
+from holdfast.retrieval.embedder import BundledEmbedder
+
+KILLS = int(os.environ.get("HOLDFAST_TEST_KILLS", "20"))
+SEED = int(os.environ.get("HOLDFAST_TEST_SEED", "2"))
+LONGEST = 0.7  # seconds from the start of a worker's writing, or opening, to its end
+
+
+@dataclass
+class Model:
+    """What a directory must hold by what was acknowledged."""
+
+    versions: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    subjects: dict[str, str] = field(default_factory=dict[str, str])
+    retired: set[str] = field(default_factory=set[str])
+    decisions: dict[str, tuple[str, tuple[str, ...]]] = field(
+        default_factory=dict[str, tuple[str, tuple[str, ...]]]
+    )
+    evidence: dict[str, tuple[str, list[str]]] = field(
+        default_factory=dict[str, tuple[str, list[str]]]
+    )
+
+    def in_force(self) -> dict[str, list[str]]:
+        """Give what the next worker may revise: nothing but plain statements."""
+        found: dict[str, list[str]] = {}
+        for id_, subject in self.subjects.items():
+            if id_ not in self.retired and id_ not in self.decisions:
+                found.setdefault(subject, []).append(id_)
+        return {subject: ids[-60:] for subject, ids in found.items()}
+
+
+@dataclass
+class Heard:
+    """What a worker told before it died."""
+
+    begun: dict[Any, tuple[str, str, list[str]]] = field(default_factory=dict[Any, Any])
+    done: dict[Any, tuple[str, list[Any]]] = field(default_factory=dict[Any, Any])
+    opened: bool = False
+
+    def note(self, what: tuple[Any, ...]) -> None:
+        if what[0] == "open":
+            self.opened = True
+        elif what[0] == "begin":
+            self.begun[what[1]] = what[2:]
+        elif what[0] == "done":
+            self.done[what[1]] = what[2:]
+
+    @property
+    def cut_off(self) -> list[tuple[str, str, list[str]]]:
+        """What had begun and was not acknowledged."""
+        return [begun for number, begun in self.begun.items() if number not in self.done]
+
+
+def killed_at_work(order: Order, chance: random.Random, *, opening: bool) -> Heard:
+    """Let a worker work, kill it at a random moment, and give what it told."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=work, args=(order, theirs))
+    process.start()
+    theirs.close()
+    heard = Heard()
+    try:
+        assert ours.poll(60), "the worker did not start"
+        heard.note(ours.recv())
+        while not opening and not heard.opened:
+            assert ours.poll(60), "the worker did not open the directory"
+            heard.note(ours.recv())
+        deadline = time.monotonic() + chance.uniform(0, 0.12 if opening else LONGEST)
+        while (left := deadline - time.monotonic()) > 0:
+            if ours.poll(left):
+                heard.note(ours.recv())
+    finally:
+        process.kill()
+        process.join()
+    _drain(ours, heard)
+    return heard
+
+
+def _drain(pipe: Connection, heard: Heard) -> None:
+    try:
+        while True:
+            heard.note(pipe.recv())
+    except EOFError:
+        pipe.close()
+
+
+def take_over(model: Model, heard: Heard) -> None:
+    """Note in the model what was acknowledged."""
+    for number, (operation, result) in heard.done.items():
+        subject = heard.begun[number][1]
+        for item in result:
+            if operation in ("add", "add_many"):
+                model.versions[item[0]] = [item[1]]
+                model.subjects[item[0]] = subject
+            elif operation == "decide":
+                model.decisions[item[0]] = item[1:]
+                model.subjects[item[0]] = subject
+            elif operation == "revise":
+                model.versions[item[0]].append(item[2])
+                assert len(model.versions[item[0]]) == item[1]
+            elif operation == "retire":
+                model.retired.add(item)
+            else:
+                model.evidence[item[0]] = item[1:]
+
+
+def check_cut_off(model: Model, heard: Heard, holdfast: Holdfast) -> None:
+    """What was begun and not acknowledged is there as a whole, or not at all."""
+    for operation, subject, about in heard.cut_off:
+        if operation in ("add", "add_many", "decide"):
+            texts = {s.text: s for s in holdfast.statements(subject)}
+            if operation == "decide":
+                texts = {d.situation: d.statement for d in holdfast.decisions(subject)}
+            stored = [texts[given] for given in about if given in texts]
+            assert len(stored) in (0, len(about)), f"{operation} was stored by half"
+            for statement in stored:
+                model.subjects[statement.id] = subject
+                if operation == "decide":
+                    (decision,) = [d for d in holdfast.decisions(subject) if d.id == statement.id]
+                    weighed = tuple(w.statement_id for w in decision.weighed)
+                    model.decisions[statement.id] = (decision.situation, weighed)
+                else:
+                    model.versions[statement.id] = [statement.text]
+        elif operation == "revise":
+            found = [version.text for version in holdfast.history(about[0])]
+            before = model.versions[about[0]]
+            assert found in (before, [*before, about[1]])
+            model.versions[about[0]] = found
+        elif operation == "retire" and holdfast.statement(about[0]).retired_at is not None:
+            model.retired.add(about[0])
+
+
+def check_acknowledged(model: Model, holdfast: Holdfast) -> None:
+    """Every acknowledged write is there, and nothing else."""
+    found = {
+        statement.id: statement
+        for subject in holdfast.subjects()
+        for statement in holdfast.statements(subject, include_retired=True)
+    }
+    assert set(found) == set(model.subjects)
+    for id_, texts in model.versions.items():
+        assert found[id_].text == texts[-1]
+        assert found[id_].version == len(texts)
+        assert (found[id_].retired_at is not None) == (id_ in model.retired)
+        if len(texts) > 1:
+            assert [version.text for version in holdfast.history(id_)] == texts
+    decided = {d.id: d for subject in holdfast.subjects() for d in holdfast.decisions(subject)}
+    assert set(decided) == set(model.decisions)
+    for id_, (situation, weighed) in model.decisions.items():
+        assert decided[id_].situation == situation
+        assert tuple(w.statement_id for w in decided[id_].weighed) == weighed
+
+
+def check_evidence(model: Model, holdfast: Holdfast, ids: list[str]) -> None:
+    """Acknowledged evidence is what the caller was given, and replays the same."""
+    for id_ in ids:
+        context, injected = model.evidence[id_]
+        explanation = holdfast.explain(id_)
+        assert explanation.retrieval.context == context
+        assert [c.statement.id for c in explanation.retrieval.injected] == injected
+        replay = holdfast.replay(id_)
+        assert replay.same, replay
+
+
+HALF_THERE = {
+    "a version without its vector": """
+        SELECT s.key FROM statements s LEFT JOIN vectors v ON v.statement_key = s.key
+        WHERE v.statement_key IS NULL""",
+    "a decision without its parts": """
+        SELECT s.key FROM statements s LEFT JOIN decisions d ON d.statement_key = s.key
+        WHERE s.kind = 'decision' AND d.statement_key IS NULL""",
+    "a revision number that no change has": """
+        WITH used AS (SELECT subject_key, revision_from AS r FROM statements
+                      UNION SELECT subject_key, revision_to FROM statements
+                      WHERE revision_to IS NOT NULL)
+        SELECT u.name FROM subjects u LEFT JOIN used ON used.subject_key = u.key
+        GROUP BY u.key HAVING max(r) IS NOT u.revision OR count(r) IS NOT u.revision""",
+    "a statement with two open versions, or a gap": """
+        SELECT id FROM statements GROUP BY tenant, id
+        HAVING max(version) <> count(*) OR sum(retired_at IS NULL) > 1
+        OR sum(retired_at IS NULL) + sum(ends_at IS NOT NULL) <> 1""",
+    "evidence without its subjects, or a head that is not its end": """
+        SELECT e.id FROM evidence e LEFT JOIN evidence_subjects s
+        ON s.tenant = e.tenant AND s.sequence = e.sequence WHERE s.sequence IS NULL
+        UNION SELECT l.tenant FROM ledgers l
+        WHERE l.sequence <> (SELECT max(sequence) FROM evidence e WHERE e.tenant = l.tenant)""",
+}
+
+
+def check_nothing_half_there(holdfast: Holdfast) -> None:
+    with holdfast._database.read() as connection:
+        for what, query in HALF_THERE.items():
+            assert connection.execute(text(query)).all() == [], what
+    verification = holdfast.verify()
+    assert verification.ok, verification
+
+
+def check_doctor_mends(holdfast: Holdfast) -> Counter[str]:
+    """One run mends what the kill left, a second one finds nothing; gives what was found."""
+    report = holdfast.doctor()
+    assert report.problems == []
+    assert {k: n for k, n in report.findings.items() if n != report.mended.get(k, 0)} == {}
+    again = holdfast.doctor()
+    assert not any(again.findings.values()), again
+    assert again.ok
+    return Counter(report.findings)
+
+
+@dataclass
+class Place:
+    """A directory that workers die on, round after round."""
+
+    path: Path
+    model: Model
+    embedder: Any
+
+
+def test_a_process_killed_at_any_moment_loses_nothing_acknowledged_and_leaves_nothing_half_done(
+    tmp_path: Path,
+) -> None:
+    chance = random.Random(SEED)
+    places = {
+        bundled: Place(tmp_path / f"bundled-{bundled}", Model(), embedder)
+        for bundled, embedder in ((False, FakeEmbedder()), (True, BundledEmbedder()))
+    }
+    totals: Counter[str] = Counter()
+    left: Counter[str] = Counter()
+    started = time.monotonic()
+    for round_ in range(KILLS):
+        opening = round_ % 8 == 7  # killed while it opens the directory, half of them a new one
+        place = places[round_ % 5 == 4]
+        if round_ % 16 == 15:
+            place = Place(tmp_path / f"new-{round_}", Model(), FakeEmbedder())
+        bundled = place is places[True]
+        threads = chance.choice((1, 1, 3))
+        known = place.model.in_force()
+        order = Order(place.path, SEED * 100_000 + round_, threads, bundled, known)
+        heard = killed_at_work(order, chance, opening=opening)
+        with open_with(place.embedder, place.path, lock_timeout=0) as holdfast:
+            recorded = set(place.model.evidence)
+            take_over(place.model, heard)
+            check_cut_off(place.model, heard, holdfast)
+            check_nothing_half_there(holdfast)
+            check_acknowledged(place.model, holdfast)
+            check_evidence(place.model, holdfast, sorted(set(place.model.evidence) - recorded))
+            left += check_doctor_mends(holdfast)
+            check_nothing_half_there(holdfast)
+        totals["acknowledged"] += len(heard.done)
+        totals.update(f"cut off in {operation}" for operation, _, _ in heard.cut_off)
+        totals["cut off while opening"] += not heard.opened
+    for place in places.values():
+        with open_with(place.embedder, place.path, lock_timeout=0) as holdfast:
+            check_acknowledged(place.model, holdfast)
+            check_evidence(place.model, holdfast, sorted(place.model.evidence))
+            totals["statements"] += len(place.model.subjects)
+            totals["evidence"] += len(place.model.evidence)
+            check_doctor_mends(holdfast)
+    shown = ", ".join(f"{count} {what}" for what, count in sorted(totals.items()))
+    mended = ", ".join(f"{count} {what}" for what, count in sorted(left.items())) or "nothing"
+    print(  # noqa: T201 - shown by pytest -s
+        f"\n{KILLS} kills in {time.monotonic() - started:.0f} s: {shown}; "
+        f"doctor found and mended: {mended}"
+    )
+    if KILLS >= 20:
+        assert totals["acknowledged"] > KILLS
+        assert sum(n for what, n in totals.items() if what.startswith("cut off in")) > KILLS / 2
+
+
+class Interrupted(FakeEmbedder):
+    """Is interrupted with Ctrl-C while it embeds the text that says so."""
+
+    armed = True
+
+    def embed(self, texts: Any, **how: Any) -> Any:
+        if self.armed and any("Interrupt here" in each for each in texts):
+            raise KeyboardInterrupt
+        return super().embed(texts, **how)
+
+
+def test_an_interrupt_while_embedding_stores_nothing_and_the_engine_goes_on(
+    tmp_path: Path,
+) -> None:
+    embedder = Interrupted()
+    with open_with(embedder, tmp_path / "data") as holdfast:
+        kept = holdfast.add("ada", "I keep the evening free for my children.")[0]
+        texts = [f"I never schedule a call before {n} o'clock." for n in range(600)]
+        texts[-1] = "Interrupt here."
+        with pytest.raises(KeyboardInterrupt):
+            holdfast.add_many("ada", texts, split=False)
+        assert holdfast.statements("ada") == [kept]
+        check_nothing_half_there(holdfast)
+        found = check_doctor_mends(holdfast)
+        assert found["orphaned in Chroma"] == 512  # two batches lay in Chroma, no row anywhere
+        embedder.armed = False
+        assert len(holdfast.add_many("ada", texts, split=False)) == 600
+        assert holdfast.retrieve("ada", "a call at 9 o'clock").evidence_id
+        assert not any(holdfast.doctor().findings.values())
+
+
+def test_an_interrupt_inside_the_transaction_undoes_all_of_it(
+    fake: Holdfast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    kept = fake.add("ada", "I keep the evening free for my children.")[0]
+    with monkeypatch.context() as patched:
+        patched.setattr("holdfast.memory.vectors.save", interrupt)
+        for write in (
+            lambda: fake.add("ada", "I never eat nuts."),
+            lambda: fake.revise(kept.id, "I keep Sundays free."),
+            lambda: fake.decide("ada", situation="An offer", choice="no", reason="it is too far"),
+        ):
+            with pytest.raises(KeyboardInterrupt):
+                write()
+    with monkeypatch.context() as patched:
+        patched.setattr("holdfast.memory.ledger.append", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fake.retrieve("ada", "evening plans")
+    assert fake.statements("ada") == [kept]
+    assert fake.evidence() == []
+    check_nothing_half_there(fake)
+    check_doctor_mends(fake)
+    assert fake.add("ada", "I never eat nuts.")[0].text == "I never eat nuts."
+
+
+def test_threads_that_write_and_read_at_once_lose_nothing(fake: Holdfast) -> None:
+    failures: list[BaseException] = []
+
+    def write(hand: int) -> None:
+        try:
+            for n in range(12):
+                statement = fake.add("ada", f"I never skip walk {hand} of day {n}.")[0]
+                fake.revise(statement.id, f"I never skip run {hand} of day {n}.")
+                assert fake.retrieve(["ada", "bo"], f"the run of day {n}").evidence_id
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(hand,)) for hand in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    expected = {f"I never skip run {hand} of day {n}." for hand in range(4) for n in range(12)}
+    assert {s.text for s in fake.statements("ada")} == expected
+    assert len(fake.evidence(limit=None)) == 48
+    check_nothing_half_there(fake)
+    assert all(fake.replay(entry.id).same for entry in fake.evidence(limit=None))
