@@ -8,7 +8,7 @@ model, and keeps evidence of what it picked and why.
 
     with Holdfast.open() as hf:
         hf.add("ada", "I never eat nuts: one crumb of cashew and I'm in hospital.")
-        print(hf.retrieve("ada", "Which desserts should I try in Sicily?").context)
+        print(hf.retrieve("ada", "Can I eat the baklava they serve here?").context)
 
 Names are loaded when first used, so that ``import holdfast`` costs nothing.
 """

@@ -148,15 +148,16 @@ class ChromaVectors:
             except BaseException:
                 _forget_failed_start(str(self._folder))
                 raise
-        parts = urlsplit(self._url)
+        try:
+            parts = urlsplit(self._url)
+            port = parts.port
+        except ValueError:  # no port, or no address, is written like that
+            parts, port = urlsplit(""), None
+        secure = parts.scheme == "https"
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigurationError("HOLDFAST_CHROMA_URL must be like http://localhost:8000")
-        return chromadb.HttpClient(
-            host=parts.hostname,
-            port=parts.port or (443 if parts.scheme == "https" else 8000),
-            ssl=parts.scheme == "https",
-            settings=settings,
-        )
+        port = port or (443 if secure else 8000)
+        return chromadb.HttpClient(parts.hostname, port, ssl=secure, settings=settings)
 
     def _collection(self, name: str, *, create: bool) -> Any:
         if self._client is not None and self._is_lost():
@@ -201,9 +202,11 @@ class ChromaVectors:
                 raise StorageFullError(FULL.format(path=self.place)) from None
             if known := known_storage_error(error, self.place):
                 raise known from None
+            where = f"in {self.place}" if self._url is None else "on the server"
+            fix = "" if self._url is None else "see that HOLDFAST_CHROMA_URL names it and it runs, "
             raise StorageError(
-                f"the vector store in {self.place} failed ({type(error).__name__}); what was "
-                "acknowledged is safe in the database; mend the store with: holdfast doctor"
+                f"the vector store {where} failed ({type(error).__name__}); what was "
+                f"acknowledged is safe in the database; {fix}mend the store with: holdfast doctor"
             ) from None
 
 

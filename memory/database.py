@@ -74,6 +74,8 @@ class Database:
     def read(self) -> Generator[Connection]:
         """Give a connection on which all reads see one state."""
         with self._translated(), self.engine.connect() as connection:
+            if not self.is_sqlite:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
     @contextmanager

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import rfc8785
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from . import times
 from .database import insert_missing
-from .errors import NotFoundError
+from .errors import DamagedError, NotFoundError
 from .identifiers import is_id, new_id, quoted
 from .models import Evidence, Verification
 from .schema import evidence, evidence_subjects, ledgers
@@ -144,6 +144,15 @@ def verify(
             False, checked, previous, f"sequence {checked + 1}",
             f"the chain ends after {checked} entries, and its recorded head is entry {total}",
         )  # fmt: skip
+    known = select(evidence.c.sequence).where(evidence.c.tenant == tenant)
+    stray = select(evidence_subjects.c.sequence).where(
+        evidence_subjects.c.tenant == tenant, evidence_subjects.c.sequence.not_in(known)
+    )
+    if connection.execute(stray.limit(1)).first() is not None:
+        return Verification(
+            False, checked, previous, f"sequence {checked + 1}",
+            "a subject is named for an entry that is not there",
+        )  # fmt: skip
     return Verification(True, checked, previous)
 
 
@@ -152,10 +161,18 @@ def _problem(connection: Connection, row: Row[Any], sequence: int, previous: str
         return f"entry {sequence} is missing"
     if row.previous != previous:
         return "it does not follow the entry before it"
-    subjects = _subjects(connection, row.tenant, row.sequence)
-    if _hash(_header(row, subjects)) != row.hash:
-        return "its content is not what was recorded"
-    return None
+    return None if _is_whole(connection, row) else "its content is not what was recorded"
+
+
+def _is_whole(connection: Connection, row: Row[Any]) -> bool:
+    """Tell whether what an entry holds gives the hash that was recorded."""
+    subjects = connection.execute(_about(row.tenant, row.sequence)).all()
+    if [about.position for about in subjects] != list(range(len(subjects))):
+        return False
+    try:
+        return _hash(_header(row, [about.subject for about in subjects])) == row.hash
+    except (TypeError, ValueError):  # a value such as no entry ever had
+        return False
 
 
 def _header(row: Row[Any], subjects: Sequence[str]) -> dict[str, Any]:
@@ -187,24 +204,34 @@ def _next(connection: Connection, tenant: str) -> tuple[int, str]:
 
 
 def _subjects(connection: Connection, tenant: str, sequence: int) -> tuple[str, ...]:
-    return tuple(
-        connection.execute(
-            select(evidence_subjects.c.subject)
-            .where(evidence_subjects.c.tenant == tenant, evidence_subjects.c.sequence == sequence)
-            .order_by(evidence_subjects.c.position)
-        ).scalars()
+    return tuple(connection.execute(_about(tenant, sequence)).scalars())
+
+
+def _about(tenant: str, sequence: int) -> Select[Any]:
+    return (
+        select(evidence_subjects.c.subject, evidence_subjects.c.position)
+        .where(evidence_subjects.c.tenant == tenant, evidence_subjects.c.sequence == sequence)
+        .order_by(evidence_subjects.c.position)
     )
 
 
 def _to_evidence(connection: Connection, row: Row[Any]) -> Evidence:
+    try:
+        recorded_at = times.to_datetime(row.recorded_at)
+        payload = json.loads(row.payload)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        raise DamagedError(
+            f"entry {row.sequence} of the ledger cannot be read; see what was altered with: "
+            "holdfast audit verify"
+        ) from None
     return Evidence(
         id=row.id,
         tenant=row.tenant,
         sequence=row.sequence,
         type=row.type,
         subjects=_subjects(connection, row.tenant, row.sequence),
-        recorded_at=times.to_datetime(row.recorded_at),
-        payload=json.loads(row.payload),
+        recorded_at=recorded_at,
+        payload=payload,
         previous=row.previous,
         hash=row.hash,
     )

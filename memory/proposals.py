@@ -83,11 +83,10 @@ def decide(
         )
         .values(status=status, decided_at=change.at, statement_id=statement_id)
     )
+    decided = read(connection, tenant, proposal.id)
     if not done.rowcount:
-        raise InvalidInputError(
-            f"proposal {proposal.id} was {proposal.status} before; propose anew"
-        )
-    return read(connection, tenant, proposal.id)
+        raise InvalidInputError(f"proposal {proposal.id} was {decided.status} before; propose anew")
+    return decided
 
 
 def _select() -> Any:

@@ -37,7 +37,10 @@ class Found:
     absent: list[str]
     """Keys that have no vector of this embedder in SQL either."""
     repaired: int
-    """Vectors that were missing or altered in Chroma, and were put back."""
+    """Vectors that were missing or altered in Chroma, and were read from SQL and put back."""
+    damaged: list[str]
+    """Keys whose bytes in SQL had to be read and do not match their hash; their rows are
+    as they were read, zeros where even the length is wrong."""
 
 
 def digest(components: Int8) -> bytes:
@@ -179,19 +182,23 @@ def read(
         except StorageError:
             broken = True
     lacking = [key for key in wanted if key not in held]
-    held |= load(connection, embedder, lacking)
-    if chroma is not None and lacking and not broken:
+    loaded = load(connection, embedder, lacking)
+    damaged = [key for key in lacking if digest(loaded[key]) != hashes[key]]
+    whole = [key for key in lacking if key not in set(damaged)]
+    if chroma is not None and whole and not broken:
         with contextlib.suppress(StorageError):
-            chroma.put(embedder, tenant, subject, lacking, np.stack([held[key] for key in lacking]))
+            chroma.put(embedder, tenant, subject, whole, np.stack([loaded[key] for key in whole]))
+    held |= loaded
     matrix = np.zeros((len(keys), dimensions), np.int8)
     for i, key in enumerate(keys):
-        if key in held:
+        if key in held and held[key].shape == (dimensions,):
             matrix[i] = held[key]
     return Found(
         matrix=matrix,
         hashes=[hashes.get(key, b"") for key in keys],
         absent=[key for key in keys if key not in hashes],
-        repaired=0 if chroma is None else len(lacking),
+        repaired=0 if chroma is None else len(whole),
+        damaged=damaged,
     )
 
 

@@ -163,7 +163,11 @@ def _check_chroma(
 ) -> None:
     assert library.chroma is not None
     embedder = library.embedder.digest
-    wanted = [i for i, recorded in enumerate(held.hashes) if recorded]
+    wanted = [
+        i
+        for i, recorded in enumerate(held.hashes)
+        if recorded and vectors.digest(held.matrix[i]) == recorded
+    ]
     try:
         got = library.chroma.get(embedder, *owner, [keys[i] for i in wanted])
     except StorageError as error:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from ..memory import store, times, vectors
 from ..memory.chroma import ChromaVectors
 from ..memory.database import Database
+from ..memory.errors import DamagedError
 from ..memory.identifiers import new_key
 from ..memory.models import Kind, Scope, Strength
 from ..memory.store import Change, Draft, Subject, Version
@@ -125,7 +126,7 @@ class Library:
         )
 
     def _vectors(self, connection: Connection, subject: str, keys: Sequence[str]) -> vectors.Found:
-        return vectors.read(
+        held = vectors.read(
             connection,
             self.chroma,
             embedder=self.embedder.digest,
@@ -134,6 +135,12 @@ class Library:
             subject=subject,
             keys=keys,
         )
+        if held.damaged:
+            raise DamagedError(
+                f"{len(held.damaged)} vectors in the database were altered; mend them with: "
+                "holdfast doctor"
+            )
+        return held
 
     # Writing
 

@@ -173,6 +173,6 @@ def _show_next(page: Page, outcome: Outcome) -> None:
         page.line(f"holdfast audit show {first} --data {outcome.kept}", indent=2)
         page.line(f"holdfast list --subject {outcome.subject} --data {outcome.kept}", indent=2)
     page.line('holdfast add "Be blunt with me. I never eat nuts."', indent=2)
-    page.line('holdfast query "Which desserts should I try in Sicily?"', indent=2)
+    page.line('holdfast query "Can I eat the baklava they serve here?"', indent=2)
     if not outcome.kept:
         page.line("holdfast demo --keep tove && holdfast list --subject tove --data tove", indent=2)
