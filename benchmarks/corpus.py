@@ -3,12 +3,14 @@
 100,000 distinct ones, as long as those that people write. They are no measure of quality.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 PER_SUBJECT = 500
+SITTING = 25
+"""Statements that a subject adds at a time, before it is the next subject's turn."""
 PROMPT = "Which desserts should I try in Sicily?"
 DIMENSIONS = 384
 
@@ -203,6 +205,16 @@ def _text(number: int) -> str:
 def subject(number: int) -> str:
     """Give the name of the subject of a statement."""
     return f"user-{number // PER_SUBJECT:04d}"
+
+
+def sittings(begin: int, end: int) -> Iterator[range]:
+    """Give the order in which the statements from ``begin`` up to ``end`` arrive.
+
+    All subjects take turns, so that one subject's lie scattered in a store, as they would.
+    """
+    for offset in range(0, PER_SUBJECT, SITTING):
+        for first in range(begin, end, PER_SUBJECT):
+            yield range(first + offset, first + offset + SITTING)
 
 
 def vectors(

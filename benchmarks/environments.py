@@ -4,6 +4,7 @@ It knows how to install and how to talk to a program, not what is measured.
 """
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -38,7 +39,7 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "OPENAI_API_KEY": "not-used",
 }
-"""Variables that keep peers off the network; mem0 wants a key, which no call uses."""
+"""Keeps peers off the network, also where it cannot be taken away; no call uses mem0's key."""
 
 
 class PeerError(RuntimeError):
@@ -88,6 +89,16 @@ def _run(name: str, command: Sequence[str]) -> None:
         )
 
 
+@functools.cache
+def _without_network() -> tuple[str, ...]:
+    """Give what runs a program in a network of its own, with nothing in it; Linux, if allowed."""
+    unshare = shutil.which("unshare")
+    alone = (unshare, "--map-root-user", "--net") if unshare else ()
+    if alone and subprocess.run([*alone, "true"], capture_output=True, check=False).returncode == 0:
+        return alone
+    return ()
+
+
 class Worker:
     """A program in another environment that answers one JSON line with one JSON line."""
 
@@ -96,7 +107,7 @@ class Worker:
         self.name = script
         self._complaints = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115  (closed by close)
         self._process = subprocess.Popen(
-            [str(python), str(PEERS / script)],
+            [*_without_network(), str(python), str(PEERS / script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,

@@ -21,17 +21,22 @@ def main(data: str, prompt: str) -> None:
             before = time.perf_counter()
             holdfast.retrieve(subject, prompt, record=False)
             seconds.append(time.perf_counter() - before)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "peak_bytes": peak, "resident_bytes": _resident()}))
+        peak, resident = _memory()
+    print(json.dumps({"seconds": seconds, "peak_bytes": peak, "resident_bytes": resident}))
 
 
-def _resident() -> int | None:
-    """Give the resident memory now, where the system tells it."""
+def _memory() -> tuple[int, int | None]:
+    """Give peak and present resident memory in bytes.
+
+    On Linux from /proc: what ``getrusage`` calls the peak includes what the process that
+    started this one held.
+    """
     status = Path("/proc/self/status")
-    if not status.is_file():
-        return None
-    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return int(lines["VmRSS"].split()[0]) * 1024
+    if status.is_file():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024, int(lines["VmRSS"].split()[0]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, None
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ def main() -> None:
     seconds = time.perf_counter() - before
     if status:
         raise SystemExit(f"{sys.argv[1:]} failed")
-    print(json.dumps({"seconds": seconds, "peak_bytes": usage.ru_maxrss * 1024}))
+    unit = 1 if sys.platform == "darwin" else 1024
+    print(json.dumps({"seconds": seconds, "peak_bytes": usage.ru_maxrss * unit}))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from . import corpus
 LAUNCH = Path(__file__).with_name("launch.py")
 HEAVY = ("chromadb", "litellm", "torch", "onnxruntime")
 MANY = 10_000
+IN_A_ROW = 10
 Seconds = dict[str, list[float]]
 
 
@@ -52,11 +53,10 @@ class Commit:
 
 
 def fill(holdfast: Holdfast, begin: int, end: int) -> None:
-    """Add the statements from number ``begin`` up to ``end`` through ``add_many``."""
-    for first in range(begin, end, corpus.PER_SUBJECT):
-        count = min(corpus.PER_SUBJECT, end - first)
-        texts = corpus.texts(count, first)
-        holdfast.add_many(corpus.subject(first), texts, split=False, scope="topical")
+    """Add the statements from number ``begin`` up to ``end``, as they arrive."""
+    for rows in corpus.sittings(begin, end):
+        texts = corpus.texts(len(rows), rows.start)
+        holdfast.add_many(corpus.subject(rows.start), texts, split=False, scope="topical")
 
 
 def calls(
@@ -79,17 +79,21 @@ def calls(
 
 
 def interleaved(
-    timed: dict[str, Callable[[int], object]], rounds: int, generator: random.Random
+    timed: dict[str, Callable[[int], object]], turns: int, generator: random.Random
 ) -> Seconds:
-    """Time every call once in each round, in a random order: noise meets all alike."""
+    """Time each call ten times in a row, as peers are, in turns of a random order.
+
+    What else the machine does then meets all alike.
+    """
     seconds: Seconds = {name: [] for name in timed}
     names = list(timed)
-    for i in range(rounds):
+    for _ in range(turns):
         generator.shuffle(names)
         for name in names:
-            before = time.perf_counter()
-            timed[name](i)
-            seconds[name].append(time.perf_counter() - before)
+            for i in range(IN_A_ROW):
+                before = time.perf_counter()
+                timed[name](i)
+                seconds[name].append(time.perf_counter() - before)
     return seconds
 
 

@@ -10,6 +10,7 @@ turns with Holdfast, round by round. What is filled from vectors made beforehand
 
 import argparse
 import contextlib
+import itertools
 import json
 import platform
 import random
@@ -41,7 +42,7 @@ SMALLEST = 1000
 USERS = 10
 """Subjects asked of, in turn."""
 TURN = 1.0
-"""Seconds that a peer searches before it is Holdfast's turn again, at most 10 searches."""
+"""Seconds that a peer searches before it is Holdfast's turn again, at most ten searches."""
 Say = Callable[[str], None]
 
 
@@ -72,7 +73,7 @@ def measure(folder: Path, arguments: argparse.Namespace, say: Say) -> dict[str, 
     with contextlib.ExitStack() as stack:
         smallest = stack.enter_context(Holdfast.open(folder / "smallest"))
         product.fill(smallest, 0, SMALLEST)
-        _write_corpus(folder, max(arguments.sizes), smallest)
+        _write_corpus(folder, arguments.sizes, smallest)
         workers = _start(folder, arguments, stack, report["notes"], say)
         if not arguments.quick:
             _check(workers, report["notes"], say)
@@ -111,15 +112,15 @@ def _side_by_side(
     try:
         timed = product.calls(holdfast, smallest, users, commit)
         generator = random.Random(1)
-        product.interleaved(timed, 2 * len(users), generator)  # warm-up
+        product.interleaved(timed, 2, generator)  # warm-up
         turns = {name: _turn(worker, users) for name, worker in workers.items()}
         own: product.Seconds = {name: [] for name in timed}
         peers: product.Seconds = {name: [] for name in workers}
         for _ in range(rounds):
-            for name, seconds in product.interleaved(timed, 20, generator).items():
+            for name, seconds in product.interleaved(timed, 2, generator).items():
                 own[name] += seconds
             for name, worker in workers.items():
-                asked = (users * 10)[: turns[name]]
+                asked = (users * product.IN_A_ROW)[: turns[name]]
                 peers[name] += worker.ask(do="search", prompt=corpus.PROMPT, users=asked)
     finally:
         commit.close()
@@ -135,15 +136,18 @@ def _side_by_side(
 def _turn(worker: Worker, users: list[str]) -> int:
     """Warm a peer up, and give how many searches fit into its turn."""
     first = worker.ask(do="search", prompt=corpus.PROMPT, users=users[:3])
-    return min(10, max(2, int(TURN / (sum(first) / len(first)))))
+    return min(product.IN_A_ROW, max(2, int(TURN / (sum(first) / len(first)))))
 
 
-def _write_corpus(folder: Path, size: int, holdfast: Holdfast) -> None:
-    """Put texts and vectors where the peers' programs find them."""
+def _write_corpus(folder: Path, sizes: list[int], holdfast: Holdfast) -> None:
+    """Put users, texts and vectors where the peers' programs find them, as they arrive."""
     embed = holdfast.embedder.embed
-    texts = json.dumps(corpus.texts(size))
-    (folder / "texts.json").write_text(texts, encoding="utf-8")
-    np.save(folder / "vectors.npy", corpus.vectors(size, embed))
+    texts = corpus.texts(max(sizes))
+    bounds = itertools.pairwise([0, *sorted(sizes)])
+    order = [i for begin, end in bounds for rows in corpus.sittings(begin, end) for i in rows]
+    rows = [(corpus.subject(i), texts[i]) for i in order]
+    (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    np.save(folder / "vectors.npy", corpus.vectors(len(rows), embed))
     np.save(folder / "prompt.npy", embed([corpus.PROMPT])[0])
 
 
@@ -173,7 +177,7 @@ def _check(workers: dict[str, Worker], notes: list[str], say: Say) -> None:
     for name, worker in workers.items():
         if name.startswith("mem0"):
             say(f"{name}: 1,000 real adds, to compare")
-            differs = worker.ask(do="check", prompts=PROMPTS, rows=SMALLEST)
+            differs = worker.ask(do="check", prompts=PROMPTS, count=SMALLEST)
             same = "finds the same, with the same scores, as after 1,000 real adds"
             notes.append(f"{name}, filled through its store's insert: {differs or same}")
 

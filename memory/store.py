@@ -90,14 +90,15 @@ class Change:
     at: int
 
 
-_SUBJECT = select(subjects.c.key, subjects.c.revision, subjects.c.changed_at).where(
+SUBJECT = select(subjects.c.key, subjects.c.revision, subjects.c.changed_at).where(
     subjects.c.tenant == bindparam("of"), subjects.c.name == bindparam("called")
 )
+"""Where a subject stands: its key, revision and change time, by ``of`` (tenant) and ``called``."""
 
 
 def subject(connection: Connection, tenant: str, name: str) -> Subject | None:
     """Read where a subject stands; None if nothing was ever recorded for it."""
-    row = connection.execute(_SUBJECT, {"of": tenant, "called": name}).first()
+    row = connection.execute(SUBJECT, {"of": tenant, "called": name}).first()
     return None if row is None else Subject(row.key, name, row.revision, row.changed_at)
 
 

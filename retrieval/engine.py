@@ -36,14 +36,12 @@ from .library import Library
 from .request import Messages, parse
 from .results import Added, DoctorReport, Explanation, Injection, Replay, Retrieval
 from .scoring import query_terms
-from .selection import Policy, thresholds
-from .settings import Settings, data_path
+from .selection import Policy
+from .settings import MOST_NUMBER, Settings, data_path
 from .writing import Writer, attributes, context_names, name, one_of
 
 Subjects = str | Sequence[str]
 """One subject, or several in order of precedence."""
-MOST_NUMBER = 1_000_000_000
-"""The largest limit or budget that can be asked for."""
 
 
 class Holdfast:
@@ -58,6 +56,7 @@ class Holdfast:
         settings: Settings,
         tenant: str,
         directory: DataDirectory | None = None,
+        brief: bool = False,
     ) -> None:
         """Put given parts together; ``open`` makes them from settings."""
         self.embedder = embedder
@@ -68,11 +67,16 @@ class Holdfast:
         self._chroma = chroma
         self._table = read_table(settings.calibration)
         self._library = Library(
-            database, chroma, embedder, tenant, CorpusCache(settings.cache_statements)
+            database,
+            chroma,
+            embedder,
+            tenant,
+            CorpusCache(settings.cache_statements),
+            brief=brief,
         )
         self._writer = Writer(self._library)
         self._warming = threading.Thread(target=self._warm_up, name="holdfast-warm-up")
-        if chroma is not None:
+        if chroma is not None and not brief:
             self._warming.start()
 
     @classmethod
@@ -83,6 +87,7 @@ class Holdfast:
         tenant: str = "local",
         settings: Settings | None = None,
         read_only: bool = False,
+        brief: bool = False,
     ) -> Self:
         """Open a data directory, made when missing; it is owned until ``close``.
 
@@ -92,6 +97,8 @@ class Holdfast:
             settings: None: read from the environment and ``holdfast.toml``.
             read_only: look at statements, history and evidence without owning the
                 directory; nothing is written, so ``retrieve`` needs ``record=False``.
+            brief: for a process that makes one call: vectors are read from the database
+                alone (the same bytes), and Chroma is started only if one is written.
 
         Raises:
             StorageError: the directory is owned by another process, cannot be written,
@@ -119,7 +126,7 @@ class Holdfast:
             chroma = ChromaVectors(folder=directory.chroma, url=settings.chroma_url)
             return cls(
                 database=database, chroma=chroma, embedder=embedder, settings=settings,
-                tenant=tenant, directory=directory,
+                tenant=tenant, directory=directory, brief=brief,
             )  # fmt: skip
         except BaseException:
             directory.release()
@@ -400,7 +407,7 @@ class Holdfast:
             What was chosen, with every candidate. Its evidence is durable.
         """
         subjects = _subjects(subject)
-        policy = self._policy(limit, budget, threshold)
+        policy = self.settings.policy(limit, budget, threshold)
         asked = parse(request)
         moment = None if as_of is None else times.to_micros(as_of, "as_of")
         applying = frozenset(map(fold, context_names(contexts)))
@@ -532,26 +539,6 @@ class Holdfast:
         with self._database.read() as connection:
             return ledger.entry(connection, self.tenant, evidence_id)
 
-    def _policy(self, limit: int | None, budget: int | None, threshold: float | None) -> Policy:
-        s = self.settings
-        for value, what in ((limit, "limit"), (budget, "budget")):
-            if value is None:
-                continue
-            if type(value) is not int or not 0 <= value <= MOST_NUMBER:
-                raise InvalidInputError(f"{what} is a whole number, 0 to {MOST_NUMBER}")
-        if threshold is not None and not _is_probability(threshold):
-            raise InvalidInputError("threshold is a probability, 0 to 1")
-        if threshold is None:
-            levels = thresholds(s.threshold_must, s.threshold_should, s.threshold_prefer)
-        else:
-            levels = thresholds(threshold, threshold, threshold)
-        return Policy(
-            thresholds=levels,
-            limit=s.limit if limit is None else limit,
-            budget=s.budget_tokens if budget is None else budget,
-            always_budget=s.always_budget_tokens,
-        )
-
     @staticmethod
     def _moment(as_of: Time | None, found: store.Subject) -> int:
         if as_of is None:
@@ -565,10 +552,6 @@ class Holdfast:
             self._chroma.open()
         except Exception:
             self._chroma.close()
-
-
-def _is_probability(value: object) -> bool:
-    return isinstance(value, (int, float)) and 0 <= value <= 1
 
 
 def _subjects(subject: Subjects) -> list[str]:

@@ -8,6 +8,7 @@ statement, its int8 bytes and everything that goes with it.
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 from sqlalchemy import Connection
@@ -39,7 +40,11 @@ class Library:
         embedder: Embedder,
         tenant: str,
         cache: CorpusCache,
+        *,
+        brief: bool = False,
     ) -> None:
+        """Keep the parts; ``brief`` reads vectors from SQL alone and leaves Chroma unopened."""
+        self._reads_chroma = not brief
         self.database = database
         self.chroma = chroma
         self.embedder = embedder
@@ -50,17 +55,17 @@ class Library:
 
     def corpus(self, subject: str) -> Corpus:
         """Give what a subject's statements in force are now, from the cache if it is current."""
-        with self.database.glance() as connection:
-            found = store.subject(connection, self.tenant, subject)
-        if found is None:
+        stands = self.database.glance(store.SUBJECT, {"of": self.tenant, "called": subject})
+        if stands is None:
             return empty(subject, self.embedder.dimensions)
-        corpus = self.cache.get(subject, found.revision, times.now())
+        corpus = self.cache.get(subject, stands[1], times.now())
         if corpus is None:
             with self.database.read() as connection:
-                found = store.subject(connection, self.tenant, subject) or found
+                found = store.subject(connection, self.tenant, subject)
+                assert found is not None
                 at = max(times.now(), found.changed_at)
                 corpus = self._load(connection, found, as_of=at)
-            self.cache.put(corpus)
+            self.cache.put(replace(corpus, repaired=0) if corpus.repaired else corpus)  # told once
         return corpus
 
     def note_added(self, change: Change, versions: Sequence[Version], matrix: Int8) -> None:
@@ -128,7 +133,7 @@ class Library:
     def _vectors(self, connection: Connection, subject: str, keys: Sequence[str]) -> vectors.Found:
         held = vectors.read(
             connection,
-            self.chroma,
+            self.chroma if self._reads_chroma else None,
             embedder=self.embedder.digest,
             dimensions=self.embedder.dimensions,
             tenant=self.tenant,

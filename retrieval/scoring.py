@@ -20,6 +20,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,6 +149,11 @@ def _exact_dots(matrix: Int8, queries: Int8) -> NDArray[np.float32]:
     return result
 
 
+@lru_cache(maxsize=8)
+def _columns(totals: tuple[int, ...], chances: tuple[int, ...]) -> tuple[Int64, Int64]:
+    return np.array(totals, np.int64), np.array(chances, np.int64)
+
+
 def probabilities(totals: Int64, table: Mapping[str, Sequence[int]]) -> Int64:
     """Turn totals into probabilities, both in millionths.
 
@@ -156,8 +162,7 @@ def probabilities(totals: Int64, table: Mapping[str, Sequence[int]]) -> Int64:
         table: ``totals`` (ascending) and ``probabilities`` at these; between two entries
             the straight line counts, outside them the nearest.
     """
-    xs = np.asarray(table["totals"], np.int64)
-    ys = np.asarray(table["probabilities"], np.int64)
+    xs, ys = _columns(tuple(table["totals"]), tuple(table["probabilities"]))
     clipped = np.clip(totals, xs[0], xs[-1])
     right = np.clip(np.searchsorted(xs, clipped, side="right"), 1, len(xs) - 1)
     left = right - 1

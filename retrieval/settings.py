@@ -14,9 +14,12 @@ import platformdirs
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from ..memory.errors import ConfigurationError
+from ..memory.errors import ConfigurationError, InvalidInputError
+from .selection import Policy, thresholds
 
 CONFIG_NAME = "holdfast.toml"
+MOST_NUMBER = 1_000_000_000
+"""Largest limit and budget."""
 
 
 def default_data_directory() -> Path:
@@ -69,11 +72,11 @@ class Settings(BaseSettings):
     """The same for ``should``."""
     threshold_prefer: float = Field(default=0.22, ge=0, le=1)
     """The same for ``prefer``: leans to precision."""
-    limit: int = Field(default=5, ge=0, le=1_000_000_000)
+    limit: int = Field(default=5, ge=0, le=MOST_NUMBER)
     """Most topical statements injected for one request."""
-    budget_tokens: int = Field(default=400, ge=0, le=1_000_000_000)
+    budget_tokens: int = Field(default=400, ge=0, le=MOST_NUMBER)
     """Most tokens of topical statements in one context (estimated: UTF-8 bytes / 4)."""
-    always_budget_tokens: int = Field(default=300, ge=0, le=1_000_000_000)
+    always_budget_tokens: int = Field(default=300, ge=0, le=MOST_NUMBER)
     """The same for the ``always`` lane, which has its own."""
     placement: Literal["user", "system"] = "user"
     """Where ``inject`` puts the context: in the last user message, or a system message."""
@@ -125,6 +128,32 @@ class Settings(BaseSettings):
                 f"a setting cannot be used: {problems}. "
                 f"Correct it in the call, in HOLDFAST_…, or in {CONFIG_NAME}."
             ) from None
+
+    def policy(self, limit: int | None, budget: int | None, threshold: float | None) -> Policy:
+        """Give what selection acts on: what a caller asked for, else what is set here.
+
+        Raises:
+            InvalidInputError: a value is out of its range.
+        """
+        for value, what in ((limit, "limit"), (budget, "budget")):
+            if value is not None and (type(value) is not int or not 0 <= value <= MOST_NUMBER):
+                raise InvalidInputError(f"{what} is a whole number, 0 to {MOST_NUMBER}")
+        if threshold is None:
+            levels = thresholds(self.threshold_must, self.threshold_should, self.threshold_prefer)
+        elif _is_probability(threshold):
+            levels = thresholds(threshold, threshold, threshold)
+        else:
+            raise InvalidInputError("threshold is a probability, 0 to 1")
+        return Policy(
+            thresholds=levels,
+            limit=self.limit if limit is None else limit,
+            budget=self.budget_tokens if budget is None else budget,
+            always_budget=self.always_budget_tokens,
+        )
+
+
+def _is_probability(value: object) -> bool:
+    return isinstance(value, (int, float)) and 0 <= value <= 1
 
 
 def _read_file(path: Path) -> dict[str, Any]:

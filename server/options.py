@@ -54,7 +54,7 @@ class Door:
         """Open the engine on the data directory."""
         from ..retrieval.engine import Holdfast
 
-        with Holdfast.open(self.data, read_only=read_only) as holdfast:
+        with Holdfast.open(self.data, read_only=read_only, brief=True) as holdfast:
             yield holdfast
 
     def answer(self, value: Any, write: Callable[[Page], None]) -> None:

@@ -225,6 +225,15 @@ def test_synthetic_statements_are_distinct_and_their_vectors_normalised() -> Non
         corpus.texts(2, corpus.MOST - 1)
 
 
+def test_subjects_take_turns_and_every_statement_arrives_once() -> None:
+    arrived = list(corpus.sittings(500, 1500))
+    assert [corpus.subject(rows.start) for rows in arrived[:3]] == [
+        "user-0001", "user-0002", "user-0001",
+    ]  # fmt: skip
+    assert sorted(i for rows in arrived for i in rows) == list(range(500, 1500))
+    assert all(corpus.subject(rows.start) == corpus.subject(rows.stop - 1) for rows in arrived)
+
+
 def _report(retrieve: float) -> dict[str, Any]:
     own = {"embed": 0.002, "retrieve": retrieve, "smallest": 0.003, "commit": 0.001}
     own |= {"record": retrieve + 0.0025, "add": 0.01}
@@ -270,7 +279,7 @@ def test_an_environment_that_is_made_is_found_again(tmp_path: Path) -> None:
 
 
 def test_a_peer_that_fails_says_why(tmp_path: Path) -> None:
-    with pytest.raises(environments.PeerError, match=r"No such file.*texts\.json"):
+    with pytest.raises(environments.PeerError, match=r"No such file.*rows\.json"):
         environments.Worker(Path(sys.executable), "mem0_memory.py", work=str(tmp_path), store="x")
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from protocol import Handlers, corpus, serve, timed, user
+from protocol import Handlers, corpus, serve, timed
 
 BATCH = 1000
 
@@ -12,7 +12,7 @@ def start(work: str) -> Handlers:
     import chromadb
     import numpy as np
 
-    texts, vectors = corpus(work)
+    rows, vectors = corpus(work)
     settings = chromadb.Settings(anonymized_telemetry=False)
     client = chromadb.PersistentClient(str(Path(work, "chroma")), settings)
     space = {"hnsw": {"space": "cosine"}}
@@ -23,12 +23,12 @@ def start(work: str) -> Handlers:
     def fill(to: int) -> int:
         nonlocal filled
         for begin in range(filled, to, BATCH):
-            rows = range(begin, min(begin + BATCH, to))
+            end = min(begin + BATCH, to)
             collection.add(
-                ids=[str(row) for row in rows],
-                embeddings=np.array(vectors[rows.start : rows.stop]),
-                metadatas=[{"user": user(row)} for row in rows],
-                documents=texts[rows.start : rows.stop],
+                ids=[str(row) for row in range(begin, end)],
+                embeddings=np.array(vectors[begin:end]),
+                metadatas=[{"user": user} for user, _ in rows[begin:end]],
+                documents=[text for _, text in rows[begin:end]],
             )
         filled = to
         return filled

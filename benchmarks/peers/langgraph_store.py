@@ -7,7 +7,7 @@ filled through ``batch`` of puts, the vectors looked up instead of computed.
 
 from typing import Any
 
-from protocol import Handlers, corpus, model, serve, settle_threads, timed, user
+from protocol import Handlers, corpus, model, serve, settle_threads, timed
 
 BATCH = 500
 
@@ -18,7 +18,7 @@ def start(work: str) -> Handlers:
     from langgraph.store.memory import InMemoryStore
     from sentence_transformers import SentenceTransformer
 
-    texts, vectors = corpus(work)
+    rows, vectors = corpus(work)
     loaded = SentenceTransformer(model(), device="cpu")
     known: dict[str, Any] = {}
 
@@ -34,10 +34,10 @@ def start(work: str) -> Handlers:
     def fill(to: int) -> int:
         nonlocal filled
         for begin in range(filled, to, BATCH):
-            rows = range(begin, min(begin + BATCH, to))
-            known.update((texts[row], vectors[row]) for row in rows)
+            numbers = range(begin, min(begin + BATCH, to))
+            known.update((rows[i][1], vectors[i]) for i in numbers)
             opened.batch(
-                [PutOp(("values", user(row)), str(row), {"text": texts[row]}) for row in rows]
+                [PutOp(("values", rows[i][0]), str(i), {"text": rows[i][1]}) for i in numbers]
             )
             known.clear()
         filled = to

@@ -7,12 +7,13 @@ finds the same, with the same scores, as after real adds.
 
 import hashlib
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from protocol import PER_USER, Handlers, corpus, model, serve, settle_threads, timed, user
+from protocol import Handlers, corpus, model, serve, settle_threads, timed
 
 BATCH = 500
 TOP = 5
@@ -22,7 +23,7 @@ def start(work: str, store: str) -> Handlers:
     """Open an empty memory; ``store``: chroma or qdrant."""
     folder = Path(work, f"mem0-{store}")
     os.environ["MEM0_DIR"] = str(folder)
-    texts, vectors = corpus(work)
+    rows, vectors = corpus(work)
     memory = _open(store, folder / "measured")
     settle_threads(lambda: memory.embedding_model.embed("Which one of the two is the faster?"))
     filled, added = 0, 0
@@ -31,8 +32,8 @@ def start(work: str, store: str) -> Handlers:
         nonlocal filled
         _sync(memory, store, "OFF")
         for begin in range(filled, to, BATCH):
-            rows = range(begin, min(begin + BATCH, to))
-            _insert(memory, [texts[row] for row in rows], vectors[rows.start : rows.stop], rows)
+            end = min(begin + BATCH, to)
+            _insert(memory, rows[begin:end], vectors[begin:end])
         _sync(memory, store, "FULL")
         filled = to
         return filled
@@ -55,15 +56,15 @@ def start(work: str, store: str) -> Handlers:
             ]
         )
 
-    def check(prompts: list[str], rows: int) -> str:
+    def check(prompts: list[str], count: int) -> str:
         real, direct = _open(store, folder / "real"), _open(store, folder / "direct")
-        for row in range(rows):
-            real.add(texts[row], user_id=user(row), infer=False)
-        own = real.embedding_model.embed_batch(texts[:rows])
-        _insert(direct, texts[:rows], own, range(rows))
+        for user, text in rows[:count]:
+            real.add(text, user_id=user, infer=False)
+        own = real.embedding_model.embed_batch([text for _, text in rows[:count]])
+        _insert(direct, rows[:count], own)
         for prompt in prompts:
-            for who in {user(row) for row in range(0, rows, PER_USER)}:
-                expected, found = _found(real, prompt, who), _found(direct, prompt, who)
+            for user in {user for user, _ in rows[:count]}:
+                expected, found = _found(real, prompt, user), _found(direct, prompt, user)
                 if expected != found:
                     return f"search differs after direct filling: {expected} against {found}"
         return ""
@@ -97,7 +98,7 @@ def _sync(memory: Any, store: str, level: str) -> None:
         collection.storage.storage.execute(f"PRAGMA synchronous = {level}")
 
 
-def _insert(memory: Any, texts: list[str], vectors: Any, rows: range) -> None:
+def _insert(memory: Any, rows: Sequence[tuple[str, str]], vectors: Any) -> None:
     """Insert as ``Memory._create_memory`` of mem0 2.2.1 does, in one batch."""
     from mem0.memory.main import lemmatize_for_bm25
 
@@ -107,7 +108,7 @@ def _insert(memory: Any, texts: list[str], vectors: Any, rows: range) -> None:
         ids=[str(uuid4()) for _ in rows],
         payloads=[
             {
-                "user_id": user(row),
+                "user_id": user,
                 "role": "user",
                 "data": text,
                 "hash": hashlib.md5(text.encode()).hexdigest(),
@@ -115,7 +116,7 @@ def _insert(memory: Any, texts: list[str], vectors: Any, rows: range) -> None:
                 "updated_at": now,
                 "text_lemmatized": lemmatize_for_bm25(text),
             }
-            for row, text in zip(rows, texts, strict=True)
+            for user, text in rows
         ],
     )
 

