@@ -14,6 +14,7 @@ import itertools
 import json
 import platform
 import random
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -43,6 +44,7 @@ USERS = 10
 """Subjects asked of, in turn."""
 TURN = 1.0
 """Seconds that a peer searches before it is Holdfast's turn again, at most ten searches."""
+DISTURBED = 1.5
 Say = Callable[[str], None]
 
 
@@ -93,7 +95,22 @@ def measure(folder: Path, arguments: argparse.Namespace, say: Say) -> dict[str, 
             held = size
             say(f"{size:,} statements: a process that holds them")
             report["sizes"][size]["holding"] = product.holding(folder / "data")
+    report["notes"] += _disturbed(report["sizes"])
     return report
+
+
+def _disturbed(sizes: dict[int, Any]) -> list[str]:
+    """Say where other work on the machine slowed PyTorch down, and the peers that embed with it."""
+    name = "sentence-transformers"
+    measured = {size: found["peers"].get(name) for size, found in sizes.items()}
+    medians = {size: statistics.median(s) for size, s in measured.items() if s}
+    return [
+        f"at {size:,} embedding by {name} took {median / min(medians.values()):.1f} times as long "
+        "as at its best here: something else was using the machine, and what mem0 and LangGraph "
+        "show there is too much; run it again on an idle one"
+        for size, median in medians.items()
+        if median > DISTURBED * min(medians.values())
+    ]
 
 
 def _side_by_side(
@@ -135,6 +152,8 @@ def _side_by_side(
 
 def _turn(worker: Worker, users: list[str]) -> int:
     """Warm a peer up, and give how many searches fit into its turn."""
+    if worker.name != PEERS["chroma"][1]:
+        worker.ask(do="settle")
     first = worker.ask(do="search", prompt=corpus.PROMPT, users=users[:3])
     return min(product.IN_A_ROW, max(2, int(TURN / (sum(first) / len(first)))))
 

@@ -135,6 +135,7 @@ class ChromaVectors:
                         _hang_up(client)
 
     def _open(self) -> Any:
+        self._notice_loss()
         with self._opening:
             if self._client is None:
                 self._client = self._connect()
@@ -166,8 +167,7 @@ class ChromaVectors:
         return client
 
     def _collection(self, name: str, *, create: bool) -> Any:
-        if self._client is not None and self._is_lost():
-            self.close()
+        self._notice_loss()
         if name not in self._collections:
             client = self._open()
             if create:
@@ -183,9 +183,12 @@ class ChromaVectors:
                     return None
         return self._collections[name]
 
-    def _is_lost(self) -> bool:
-        """Tell whether the folder was deleted under the open client, which would not notice."""
-        return self._folder is not None and not (self._folder / "chroma.sqlite3").exists()
+    def _notice_loss(self) -> None:
+        """Let go of a folder that was deleted under the open client, which would not notice."""
+        if self._client is None or self._folder is None:
+            return
+        if not (self._folder / "chroma.sqlite3").exists():
+            self.close()
 
     def _has_no_space(self) -> bool:
         try:

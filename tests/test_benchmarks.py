@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fakes import FakeEmbedder
 
-from benchmarks import corpus, datasets, environments, metrics, quality, rankers, speed_table
+from benchmarks import corpus, datasets, environments, metrics, quality, rankers, speed, speed_table
 from benchmarks.datasets import Item, Query, Set
 from benchmarks.rankers import Dense, Product, Ranking
 
@@ -270,6 +270,14 @@ def test_bars_are_met_or_missed_as_measured() -> None:
     assert missed["mem0 on Chroma, search"] is False
 
 
+def test_a_disturbed_measurement_is_noted() -> None:
+    sizes = {size: {"peers": {"sentence-transformers": [s]}} for size, s in ((1, 0.01), (2, 0.09))}
+    notes = speed._disturbed(sizes)
+    assert len(notes) == 1
+    assert notes[0].startswith("at 2 embedding by sentence-transformers took 9.0 times as long")
+    assert speed._disturbed({1: {"peers": {}}}) == []
+
+
 def test_an_environment_that_is_made_is_found_again(tmp_path: Path) -> None:
     folder = tmp_path / "chroma"
     folder.mkdir()
@@ -286,8 +294,6 @@ def test_a_peer_that_fails_says_why(tmp_path: Path) -> None:
 def test_the_short_prompt_is_that_of_the_issue_and_arguments_are_checked(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmarks import speed
-
     monkeypatch.setattr("sys.argv", ["speed", "--sizes", "750"])
     with pytest.raises(SystemExit):
         speed._arguments()

@@ -27,7 +27,6 @@ def start(work: str) -> Handlers:
             return [known[text].tolist() for text in wanted]
         return loaded.encode(wanted, show_progress_bar=False).tolist()
 
-    settle_threads(lambda: embed(["Which one of the two is the faster?"]))
     opened = InMemoryStore(index={"dims": 384, "embed": embed, "fields": ["text"]})
     filled, added = 0, 0
 
@@ -60,7 +59,10 @@ def start(work: str) -> Handlers:
             ]
         )
 
-    return {"fill": fill, "search": search, "add": add}
+    def settle() -> int:
+        return settle_threads(lambda: embed(["Which is the faster?"]))
+
+    return {"settle": settle, "fill": fill, "search": search, "add": add}
 
 
 if __name__ == "__main__":

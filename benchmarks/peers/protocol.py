@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+ALL_THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 Handlers = dict[str, Callable[..., Any]]
 
 
@@ -42,7 +43,10 @@ def timed(calls: list[Callable[[], Any]]) -> list[float]:
 
 
 def settle_threads(embed: Callable[[], Any]) -> int:
-    """Let PyTorch use one thread or all, whichever embeds faster here and now; give how many."""
+    """Let PyTorch use one thread or all, whichever embeds faster here and now; give how many.
+
+    With all, it slows down twentyfold when something else takes one of them.
+    """
     import torch
 
     def median(threads: int) -> float:
@@ -50,7 +54,7 @@ def settle_threads(embed: Callable[[], Any]) -> int:
         timed([embed] * 5)
         return sorted(timed([embed] * 15))[7]
 
-    best = min({1, torch.get_num_threads()}, key=median)
+    best = min({1, ALL_THREADS}, key=median)
     torch.set_num_threads(best)
     return best
 

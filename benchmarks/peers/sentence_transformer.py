@@ -12,8 +12,10 @@ def start() -> Handlers:
     def embed(text: str) -> None:
         loaded.encode(text, show_progress_bar=False)
 
-    settle_threads(lambda: embed("Which one of the two is the faster?"))
-    return {"search": lambda prompt, users: timed([lambda: embed(prompt)] * len(users))}
+    return {
+        "settle": lambda: settle_threads(lambda: embed("Which is the faster?")),
+        "search": lambda prompt, users: timed([lambda: embed(prompt)] * len(users)),
+    }
 
 
 if __name__ == "__main__":

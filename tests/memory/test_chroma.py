@@ -314,7 +314,7 @@ def test_a_server_that_lost_its_data_is_filled_again_from_sql(tmp_path: Path) ->
 
 
 def test_vectors_lie_in_sqlite_as_chroma_says(chroma: ChromaVectors, tmp_path: Path) -> None:
-    """``_is_lost`` and the doctor's tests rely on where the embedded store keeps its file."""
+    """``_notice_loss`` and the doctor's tests rely on where the embedded store keeps its file."""
     check_exact(chroma)
     connection = sqlite3.connect(tmp_path / "chroma" / "chroma.sqlite3")
     (count,) = connection.execute("SELECT count(*) FROM collections").fetchone()

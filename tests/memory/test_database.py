@@ -13,7 +13,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from fakes import FakeEmbedder
-from sqlalchemy import insert, inspect, select, text
+from sqlalchemy import bindparam, insert, inspect, select, text
 from sqlalchemy.exc import OperationalError
 
 from holdfast import Holdfast, Settings
@@ -48,9 +48,8 @@ def test_every_connection_syncs_its_commits_and_holds_to_foreign_keys(database: 
         names = ("journal_mode", "synchronous", "foreign_keys")
         return [connection.execute(text(f"PRAGMA {name}")).scalar() for name in names]
 
-    full = ["wal", 2, 1]
-    with database.write() as first, database.read() as second, database.glance() as third:
-        assert [pragmas(connection) for connection in (first, second, third)] == [full] * 3
+    with database.write() as first, database.read() as second:
+        assert [pragmas(first), pragmas(second)] == [["wal", 2, 1]] * 2
 
 
 def test_a_row_that_needs_another_is_refused(database: Database) -> None:
@@ -156,8 +155,33 @@ def test_a_read_sees_one_state_while_others_write(database: Database) -> None:
         with database.write() as connection:
             connection.execute(insert(subjects), subject_row("bo"))
         assert reading.execute(select(subjects.c.name)).scalars().all() == ["ada"]
-    with database.glance() as connection:
+    with database.read() as connection:
         assert len(connection.execute(select(subjects.c.name)).all()) == 2
+
+
+ONE = select(subjects.c.name, subjects.c.revision).where(subjects.c.name == bindparam("called"))
+
+
+def test_a_glance_sees_what_was_committed_last(database: Database) -> None:
+    assert database.glance(ONE, {"called": "ada"}) is None
+    with database.write() as connection:
+        connection.execute(insert(subjects), [subject_row("ada"), subject_row("bo")])
+        assert database.glance(ONE, {"called": "ada"}) is None
+    for name in ("ada", "bo", "ada"):
+        found = database.glance(ONE, {"called": name})
+        assert found is not None
+        assert tuple(found) == (name, 1)
+    with database.write() as connection:  # a glance leaves nothing open that would hold it up
+        connection.execute(subjects.update().values(revision=2))
+    assert tuple(database.glance(ONE, {"called": "ada"}) or ()) == ("ada", 2)
+
+
+def test_a_glance_that_fails_says_so_as_a_read_does(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(text("DROP TABLE subjects"))
+    with pytest.raises(StorageError) as caught:
+        database.glance(ONE, {"called": SECRET})
+    assert "nuts" not in str(caught.value)
 
 
 def test_writers_take_turns_and_lose_nothing(database: Database) -> None:
