@@ -165,7 +165,7 @@ class Library:
                 parts.append(part)
                 if pending is not None:
                     pending.result()
-                pending = pool.submit(self._put, subject, [draft.key for draft in batch], part)
+                pending = pool.submit(self.put, subject, [draft.key for draft in batch], part)
                 if progress:
                     progress(start + len(batch), total)
             if pending is not None:
@@ -210,7 +210,8 @@ class Library:
             if progress:
                 progress(start + len(rows))
 
-    def _put(self, subject: str, keys: Sequence[str], matrix: Int8) -> None:
+    def put(self, subject: str, keys: Sequence[str], matrix: Int8) -> None:
+        """Put vectors into Chroma, before the transaction with their statements commits."""
         if self.chroma is not None:
             self.chroma.put(self.embedder.digest, self.tenant, subject, keys, matrix)
 

@@ -172,14 +172,14 @@ class Writer:
         new = _draft(decision_text(*parts), given)
         with self._database.read() as connection:
             found = store.subject(connection, self._tenant, subject)
-            if found is not None:
-                for old in decisions.standing(connection, found, as_of=_current(found)):
-                    if (old.situation, old.choice, old.reason) == tuple(parts):
-                        return old
+            if found is not None and (old := _same_decision(connection, found, parts)):
+                return old
             self._weighed(connection, subject, weighed)
         matrix = self._library.embed(subject, [new], None)
         with self._database.write() as connection:
             change = store.begin_change(connection, self._tenant, subject)
+            if old := _same_decision(connection, change.subject, parts):
+                return old  # written by another meanwhile
             versions = store.write(connection, self._tenant, change, [new])
             self._library.save_vectors(connection, [new.key], matrix)
             return decisions.write(
@@ -239,13 +239,16 @@ class Writer:
             source=proposal.source,
         )
         new = _draft(proposal.text, given)
-        known = self._known(proposal.subject, [new])
-        matrix = None if known else self._library.embed(proposal.subject, [new], None)
+        matrix = self._library.quantised([new.text])
         with self._database.write() as connection:
             change = store.begin_change(connection, self._tenant, proposal.subject)
-            if matrix is None:
+            known = store.equal_statements(
+                connection, change.subject, [new.equality], as_of=change.at
+            )
+            if new.equality in known:
                 statement = known[new.equality].statement
             else:
+                self._library.put(proposal.subject, [new.key], matrix)
                 statement = store.write(connection, self._tenant, change, [new])[0].statement
                 self._library.save_vectors(connection, [new.key], matrix)
             proposals.decide(connection, self._tenant, change, proposal, "confirmed", statement.id)
@@ -295,6 +298,15 @@ class Writer:
                     f"{version.statement.id} is no statement of this subject; weigh its own"
                 )
         return versions
+
+
+def _same_decision(
+    connection: Connection, found: store.Subject, parts: Sequence[str]
+) -> Decision | None:
+    for old in decisions.standing(connection, found, as_of=_current(found)):
+        if [old.situation, old.choice, old.reason] == list(parts):
+            return old
+    return None
 
 
 def decision_text(situation: str, choice: str, reason: str) -> str:
