@@ -1,12 +1,9 @@
-"""Statements made of lists, for measuring speed only, and vectors for them.
+"""Statements made of lists, for measuring speed only.
 
 100,000 distinct ones, as long as those that people write. They are no measure of quality.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterator
 
 PER_SUBJECT = 500
 SITTING = 25
@@ -215,24 +212,3 @@ def sittings(begin: int, end: int) -> Iterator[range]:
     for offset in range(0, PER_SUBJECT, SITTING):
         for first in range(begin, end, PER_SUBJECT):
             yield range(first + offset, first + offset + SITTING)
-
-
-def vectors(
-    count: int, embed: Callable[[Sequence[str]], NDArray[np.float32]], *, embedded: int = 2000
-) -> NDArray[np.float32]:
-    """Give a vector for each of ``texts(count)``: the first are real, the others resemble them.
-
-    Args:
-        count: how many.
-        embed: texts → normalised float32 (n, d).
-        embedded: how many are really embedded; the rest are these, turned a little.
-
-    Returns:
-        float32 (count, d), normalised. What a store does with them costs the same.
-    """
-    real = embed(texts(min(count, embedded)))
-    generator = np.random.default_rng(7)
-    made = real[np.arange(count) % len(real)].copy()
-    spread = 0.4 / np.sqrt(made.shape[1])
-    made[len(real) :] += generator.normal(0, spread, made[len(real) :].shape).astype(np.float32)
-    return made / np.linalg.norm(made, axis=1, keepdims=True)

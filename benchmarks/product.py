@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from holdfast import Holdfast
 from holdfast.memory import store
 from holdfast.memory.chroma import ChromaVectors
@@ -52,11 +55,29 @@ class Commit:
             path.unlink()
 
 
-def fill(holdfast: Holdfast, begin: int, end: int) -> None:
-    """Add the statements from number ``begin`` up to ``end``, as they arrive."""
-    for rows in corpus.sittings(begin, end):
-        texts = corpus.texts(len(rows), rows.start)
-        holdfast.add_many(corpus.subject(rows.start), texts, split=False, scope="topical")
+def fill(holdfast: Holdfast, begin: int, end: int) -> NDArray[np.float32]:
+    """Add the statements from number ``begin`` up to ``end``, as they arrive.
+
+    Returns:
+        Their vectors in that order, float32 (end - begin, d): peers are filled with the same,
+        since what a search costs them depends on how the vectors lie.
+    """
+    parts: list[NDArray[np.float32]] = []
+    embedder: Any = holdfast.embedder
+    embed = embedder.embed
+
+    def kept(texts: Sequence[str], **how: Any) -> NDArray[np.float32]:
+        parts.append(embed(texts, **how))
+        return parts[-1]
+
+    embedder.embed = kept
+    try:
+        for rows in corpus.sittings(begin, end):
+            texts = corpus.texts(len(rows), rows.start)
+            holdfast.add_many(corpus.subject(rows.start), texts, split=False, scope="topical")
+    finally:
+        embedder.embed = embed
+    return np.concatenate(parts)
 
 
 def calls(

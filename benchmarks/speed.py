@@ -4,8 +4,9 @@
 
 500 statements to a subject; the prompt is short and the subjects asked of are warm. Each peer
 runs in an environment of its own (made on first use, without network after that), and takes
-turns with Holdfast, round by round. What is filled from vectors made beforehand is said in
-``benchmarks/peers``. A bar that is missed is printed as missed.
+turns with Holdfast, round by round. All hold the same texts, and the vectors that Holdfast made
+of them; the programs in ``benchmarks/peers`` say how each was filled. A bar that is missed is
+printed as missed.
 """
 
 import argparse
@@ -75,7 +76,7 @@ def measure(folder: Path, arguments: argparse.Namespace, say: Say) -> dict[str, 
     with contextlib.ExitStack() as stack:
         smallest = stack.enter_context(Holdfast.open(folder / "smallest"))
         product.fill(smallest, 0, SMALLEST)
-        _write_corpus(folder, arguments.sizes, smallest)
+        vectors = _write_corpus(folder, arguments.sizes, smallest)
         workers = _start(folder, arguments, stack, report["notes"], say)
         if not arguments.quick:
             _check(workers, report["notes"], say)
@@ -83,7 +84,8 @@ def measure(folder: Path, arguments: argparse.Namespace, say: Say) -> dict[str, 
         for size in sorted(arguments.sizes):
             with Holdfast.open(folder / "data") as holdfast:
                 say(f"{size:,} statements: filling Holdfast")
-                product.fill(holdfast, held, size)
+                vectors[held:size] = product.fill(holdfast, held, size)
+                vectors.flush()
                 for name, worker in workers.items():
                     if name != "sentence-transformers":
                         say(f"{size:,} statements: filling {name}")
@@ -158,16 +160,22 @@ def _turn(worker: Worker, users: list[str]) -> int:
     return min(product.IN_A_ROW, max(2, int(TURN / (sum(first) / len(first)))))
 
 
-def _write_corpus(folder: Path, sizes: list[int], holdfast: Holdfast) -> None:
-    """Put users, texts and vectors where the peers' programs find them, as they arrive."""
-    embed = holdfast.embedder.embed
+def _write_corpus(
+    folder: Path, sizes: list[int], holdfast: Holdfast
+) -> "np.memmap[Any, np.dtype[np.float32]]":
+    """Put users and texts where the peers' programs find them, in the order of arrival.
+
+    Returns:
+        The file of their vectors, to be filled: float32 (n, d).
+    """
     texts = corpus.texts(max(sizes))
     bounds = itertools.pairwise([0, *sorted(sizes)])
     order = [i for begin, end in bounds for rows in corpus.sittings(begin, end) for i in rows]
     rows = [(corpus.subject(i), texts[i]) for i in order]
     (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
-    np.save(folder / "vectors.npy", corpus.vectors(len(rows), embed))
-    np.save(folder / "prompt.npy", embed([corpus.PROMPT])[0])
+    np.save(folder / "prompt.npy", holdfast.embedder.embed([corpus.PROMPT])[0])
+    shape = (len(rows), holdfast.embedder.dimensions)
+    return np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float32, shape)
 
 
 def _start(

@@ -6,7 +6,7 @@ Pure but for the page that it writes on; it asks the engine nothing.
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from ..memory.models import Decision, Evidence, Statement, Verification
+from ..memory.models import STRENGTHS, Decision, Evidence, Statement, Verification
 from ..memory.times import to_datetime
 from ..retrieval.results import Added, DoctorReport, Explanation, Pair, Replay, Retrieval
 from .render import (
@@ -191,6 +191,10 @@ def _flat(payload: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
             flat += _flat(cast("Mapping[str, Any]", value), f"{prefix}{name}.")
         elif name == "as_of":
             flat.append((prefix + name, f"{shown_time(to_datetime(value))} UTC"))
+        elif name == "thresholds":
+            levels = zip(STRENGTHS, value, strict=True)
+            shown = ", ".join(f"{strength} {level / 10_000:.0f}%" for strength, level in levels)
+            flat.append((prefix + name, shown))
         elif isinstance(value, str | int | None):
             flat.append((prefix + name, "none" if value is None else str(value)))
     return flat

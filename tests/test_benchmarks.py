@@ -10,9 +10,20 @@ import numpy as np
 import pytest
 from fakes import FakeEmbedder
 
-from benchmarks import corpus, datasets, environments, metrics, quality, rankers, speed, speed_table
+from benchmarks import (
+    corpus,
+    datasets,
+    environments,
+    metrics,
+    product,
+    quality,
+    rankers,
+    speed,
+    speed_table,
+)
 from benchmarks.datasets import Item, Query, Set
 from benchmarks.rankers import Dense, Product, Ranking
+from holdfast import Holdfast
 
 ROOT = Path(__file__).parent.parent
 
@@ -214,13 +225,10 @@ def test_a_method_that_loses_more_than_a_point_is_marked() -> None:
     assert rows[1]["holds recall@3"] is True
 
 
-def test_synthetic_statements_are_distinct_and_their_vectors_normalised() -> None:
+def test_synthetic_statements_are_distinct() -> None:
     texts = corpus.texts(corpus.MOST)
     assert len(set(texts)) == corpus.MOST == 100_000
     assert corpus.texts(5, 10) == texts[10:15]
-    made = corpus.vectors(30, FakeEmbedder().embed, embedded=10)
-    assert made.shape == (30, 48)
-    assert np.allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
     with pytest.raises(ValueError, match="ask for fewer"):
         corpus.texts(2, corpus.MOST - 1)
 
@@ -232,6 +240,17 @@ def test_subjects_take_turns_and_every_statement_arrives_once() -> None:
     ]  # fmt: skip
     assert sorted(i for rows in arrived for i in rows) == list(range(500, 1500))
     assert all(corpus.subject(rows.start) == corpus.subject(rows.stop - 1) for rows in arrived)
+
+
+def test_filling_gives_the_vectors_of_the_statements_as_they_arrive(fake: Holdfast) -> None:
+    vectors = product.fill(fake, 0, 1000)
+    arrived = [i for rows in corpus.sittings(0, 1000) for i in rows]
+    texts = corpus.texts(1000)
+    assert vectors.shape == (1000, 48)
+    assert np.array_equal(
+        vectors[[0, 30]], fake.embedder.embed([texts[arrived[i]] for i in (0, 30)])
+    )
+    assert [len(fake.statements(corpus.subject(i))) for i in (0, 500)] == [500, 500]
 
 
 def _report(retrieve: float) -> dict[str, Any]:
