@@ -9,7 +9,6 @@ PER_SUBJECT = 500
 SITTING = 25
 """Statements that a subject adds at a time, before it is the next subject's turn."""
 PROMPT = "Which desserts should I try in Sicily?"
-DIMENSIONS = 384
 
 _STANCES = """I never want anyone to suggest
 I would rather avoid

@@ -435,7 +435,7 @@ class Holdfast:
             context=outcome.context,
             status=outcome.selection.status,
             evidence_id=evidence_id,
-            injected=Candidates(outcome, outcome.selection.injected),
+            injected=[outcome.candidate(row) for row in outcome.selection.injected],
             candidates=Candidates(outcome, outcome.selection.order),
             repaired=sum(corpus.repaired for corpus in corpora),
         )

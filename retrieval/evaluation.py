@@ -95,6 +95,12 @@ class Candidates(Sequence[Candidate]):
     def __iter__(self) -> Iterator[Candidate]:
         return (self._outcome.candidate(int(row)) for row in self._rows)
 
+    def __add__(self, other: Sequence[Candidate]) -> list[Candidate]:
+        return [*self, *other]
+
+    def __radd__(self, other: Sequence[Candidate]) -> list[Candidate]:
+        return [*other, *self]
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 

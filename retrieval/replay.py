@@ -45,7 +45,7 @@ def explain(library: Library, evidence: Evidence) -> Explanation:
         context=recorded.context,
         status=recorded.status,
         evidence_id=evidence.id,
-        injected=Candidates(outcome, outcome.selection.injected) if outcome else (),
+        injected=[outcome.candidate(r) for r in outcome.selection.injected] if outcome else [],
         candidates=Candidates(outcome, outcome.selection.order) if outcome else (),
     )
     return Explanation(evidence, retrieval, problems)

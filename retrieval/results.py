@@ -54,10 +54,10 @@ class Retrieval:
     """``degraded``: a ``must`` statement bore on the request and did not fit."""
     evidence_id: str | None
     """Id of the durable evidence; None with ``record=False``."""
-    injected: Sequence[Candidate]
-    """In the order in which the context shows them."""
+    injected: list[Candidate]
+    """In the order in which they were chosen."""
     candidates: Sequence[Candidate]
-    """Every statement in force, best first."""
+    """Every statement in force, best first; read like a list, made when looked at."""
     repaired: int = 0
     """Vectors found missing or altered while reading, and put back from SQL."""
 

@@ -136,3 +136,16 @@ def test_candidates_say_what_their_score_is_made_of() -> None:
     assert 0 < candidate.parts["lexical"] < 1
     assert candidate.parts["threshold"] == 0.1
     assert candidate.score > 0.9
+
+
+def test_candidates_are_read_like_a_list() -> None:
+    rows = [("nuts", "must", "topical", (), "value")] * 3
+    outcome = evaluate(make_corpora([rows]), make_query("nuts"), POLICY, read_table())
+    candidates = Candidates(outcome, outcome.selection.order)
+    as_list = list(candidates)
+    assert candidates == as_list
+    assert as_list == candidates
+    assert candidates + as_list[:1] == [*as_list, as_list[0]]
+    assert as_list[:1] + candidates == [as_list[0], *as_list]
+    assert candidates[:2] == as_list[:2]
+    assert candidates[-1] == as_list[-1]
