@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import rfc8785
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
 
 from . import times
 from .database import insert_missing
@@ -25,6 +25,20 @@ from .schema import evidence, evidence_subjects, ledgers
 FORMAT = "holdfast-chain-1"
 GENESIS = "0" * 64
 """What the first entry names as the hash before it."""
+
+# Made once: building a statement costs as much as running it.
+_HEAD = (
+    select(ledgers.c.sequence, ledgers.c.head)
+    .where(ledgers.c.tenant == bindparam("of"))
+    .with_for_update()
+)
+_MOVE = (
+    update(ledgers)
+    .where(ledgers.c.tenant == bindparam("of"))
+    .values(sequence=bindparam("last"), head=bindparam("hash"))
+)
+_ENTRY = insert(evidence)
+_SUBJECT = insert(evidence_subjects)
 
 
 def append(
@@ -62,7 +76,7 @@ def append(
     }
     digest = _hash(header)
     connection.execute(
-        insert(evidence),
+        _ENTRY,
         {
             "tenant": tenant,
             "sequence": sequence,
@@ -75,15 +89,13 @@ def append(
         },
     )
     connection.execute(
-        insert(evidence_subjects),
+        _SUBJECT,
         [
             {"tenant": tenant, "subject": subject, "sequence": sequence, "position": position}
             for position, subject in enumerate(subjects)
         ],
     )
-    connection.execute(
-        update(ledgers).where(ledgers.c.tenant == tenant).values(sequence=sequence, head=digest)
-    )
+    connection.execute(_MOVE, {"of": tenant, "last": sequence, "hash": digest})
     return str(header["id"])
 
 
@@ -194,12 +206,11 @@ def _hash(header: dict[str, Any]) -> str:
 
 
 def _next(connection: Connection, tenant: str) -> tuple[int, str]:
-    query = select(ledgers.c.sequence, ledgers.c.head).where(ledgers.c.tenant == tenant)
-    row = connection.execute(query.with_for_update()).first()
+    row = connection.execute(_HEAD, {"of": tenant}).first()
     if row is None:
         new = insert_missing(connection, ledgers)
         connection.execute(new.values(tenant=tenant, sequence=0, head=GENESIS))
-        row = connection.execute(query.with_for_update()).one()
+        row = connection.execute(_HEAD, {"of": tenant}).one()
     return row.sequence + 1, row.head
 
 

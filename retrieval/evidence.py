@@ -91,7 +91,7 @@ def to_payload(
             }
             for corpus in outcome.corpora
         ],
-        "policy": {**policy.to_json(), "calibration": {k: list(v) for k, v in table.items()}},
+        "policy": {**policy.to_json(), "calibration": _written(table)},
         "candidates": _pack(columns_of(outcome)),
         "injected": [outcome.statement(row).id for row in outcome.selection.injected],
         "status": outcome.selection.status,
@@ -127,7 +127,10 @@ def from_payload(payload: Mapping[str, Any]) -> Recorded:
             ),
             embedder=payload["embedder"]["digest"],
             policy=Policy.from_json(policy),
-            table={name: policy["calibration"][name] for name in ("totals", "probabilities")},
+            table={
+                name: tuple(map(int, policy["calibration"][name].split()))
+                for name in ("totals", "probabilities")
+            },
             columns=_unpack(payload["candidates"], sum(s["count"] for s in payload["subjects"])),
             injected=tuple(payload["injected"]),
             status=payload["status"],
@@ -135,7 +138,7 @@ def from_payload(payload: Mapping[str, Any]) -> Recorded:
             context_digest=payload["context"]["sha256"],
             versions=payload["versions"],
         )
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
         raise DamagedError(
             f"the evidence cannot be read ({type(error).__name__}); check it with: "
             "holdfast audit verify"
@@ -161,6 +164,11 @@ def versions() -> dict[str, str]:
         "selection": selection.VERSION,
         "context": context.VERSION,
     }
+
+
+def _written(table: Table) -> dict[str, str]:
+    """Write the calibration as two lines of numbers: quicker to encode than two lists."""
+    return {name: " ".join(map(str, column)) for name, column in table.items()}
 
 
 def _pack(columns: Mapping[str, Any]) -> str:

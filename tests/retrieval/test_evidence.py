@@ -35,7 +35,7 @@ def test_a_payload_holds_what_took_part_and_no_floats(recorded: Evidence) -> Non
     assert {type(part) for part in parts(payload)} <= {str, int}
     assert set(payload["versions"]) == {"holdfast", "scoring", "selection", "context"}
     assert payload["policy"]["thresholds"] == [0, 0, 0]
-    assert len(payload["policy"]["calibration"]["totals"]) > 2
+    assert len(payload["policy"]["calibration"]["totals"].split()) > 2
     assert payload["request"]["contexts"] == ["work"]
     assert payload["status"] == "injected"
     text = payload["context"]["text"]

@@ -170,7 +170,7 @@ def drop_context(payload: dict[str, Any]) -> None:
 
 
 def set_columns(payload: dict[str, Any]) -> None:
-    payload["policy"]["calibration"]["probabilities"][:] = [1] * 57
+    payload["policy"]["calibration"]["probabilities"] = " ".join(["1"] * 57)
 
 
 @pytest.mark.parametrize(
