@@ -11,8 +11,7 @@ baselines their best: their titles say on what.
 import argparse
 import contextlib
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from . import cues, datasets, metrics, rankers
 from .datasets import Set
 from .metrics import Selection
 from .rankers import Dense, Product, Ranker, Ranking
+from .telling import Say, telling
 
 SEED = 20
 FIGURES = ("recall@1", "recall@3", "recall@5", "mrr", "hit@1", "hit@3", "hit@5")
@@ -35,7 +35,6 @@ POINT = 0.01
 WIDTH = 150
 """Characters of the tables where the output is no terminal."""
 Rankings = dict[str, list[Ranking]]
-Say = Callable[[str], None]
 
 
 def main() -> None:
@@ -47,7 +46,7 @@ def main() -> None:
     if not console.is_terminal:
         console = Console(width=WIDTH)
     with contextlib.ExitStack() as stack:
-        say = stack.enter_context(_telling())
+        say = stack.enter_context(telling())
         say("loading the models")
         product = Product()
         stack.callback(product.close)
@@ -275,17 +274,6 @@ def _beside(data: Path) -> Path | None:
     """Find whole memories in a folder ``data`` beside the one of the sets."""
     found = data.resolve().parent / "data" / "relevance" / "memories.jsonl"
     return found if found.is_file() else None
-
-
-@contextlib.contextmanager
-def _telling() -> Iterator[Say]:
-    """Say on standard error what is being done, on a terminal only."""
-    console = Console(file=sys.stderr)
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    with console.status("") as status:
-        yield status.update
 
 
 if __name__ == "__main__":

@@ -16,9 +16,7 @@ import json
 import platform
 import random
 import statistics
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from holdfast import Holdfast, __version__
 from . import corpus, environments, product
 from .environments import PeerError, Worker
 from .speed_table import show
+from .telling import Say, telling
 
 PEERS: dict[str, tuple[str, str, dict[str, str]]] = {
     "sentence-transformers": ("sentence-transformers", "sentence_transformer.py", {}),
@@ -46,13 +45,12 @@ USERS = 10
 TURN = 1.0
 """Seconds that a peer searches before it is Holdfast's turn again, at most ten searches."""
 DISTURBED = 1.5
-Say = Callable[[str], None]
 
 
 def main() -> None:
     """Measure and print."""
     arguments = _arguments()
-    with _telling() as say, tempfile.TemporaryDirectory(prefix="holdfast-speed-") as folder:
+    with telling() as say, tempfile.TemporaryDirectory(prefix="holdfast-speed-") as folder:
         report = measure(Path(folder), arguments, say)
     console = Console()
     show(console if console.is_terminal else Console(width=150), report)
@@ -246,17 +244,6 @@ def _arguments() -> argparse.Namespace:
     if unknown:
         parser.error(f"unknown peers: {', '.join(sorted(unknown))}")
     return arguments
-
-
-@contextlib.contextmanager
-def _telling() -> Iterator[Say]:
-    """Say on standard error what is being done, on a terminal only."""
-    console = Console(file=sys.stderr)
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    with console.status("") as status:
-        yield status.update
 
 
 if __name__ == "__main__":

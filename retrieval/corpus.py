@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,6 +164,6 @@ def empty(subject: str, dimensions: int) -> Corpus:
     return Corpus(subject, NO_REVISION, [], np.zeros((0, dimensions), np.int8), [])
 
 
-def joined(parts: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
+def joined(parts: Sequence[Any]) -> Any:
     """Concatenate arrays; a single one is given back as it is."""
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

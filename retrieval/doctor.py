@@ -6,7 +6,6 @@ durable at once, so an interrupted run goes on where it stopped. The texts are o
 read to embed them.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
@@ -122,11 +121,8 @@ def _check_sql(
     library: Library, findings: _Findings, mend: bool, keys: Sequence[str], held: vectors.Found
 ) -> None:
     """Find int8 bytes in SQL that do not match their hash; the text gives them again."""
-    wrong = [
-        i
-        for i, recorded in enumerate(held.hashes)
-        if recorded and hashlib.sha256(held.matrix[i].tobytes()).digest() != recorded
-    ]
+    damaged = set(held.damaged)
+    wrong = [i for i, key in enumerate(keys) if key in damaged]
     if not wrong:
         return
     findings.found["altered in SQL"] += len(wrong)

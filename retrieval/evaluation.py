@@ -5,8 +5,8 @@ same input cannot give them different results.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, overload
+from dataclasses import dataclass, replace
+from typing import overload
 
 import numpy as np
 
@@ -134,10 +134,10 @@ def evaluate(corpora: Sequence[Corpus], query: Query, policy: Policy, table: Tab
     pool = Pool(
         probability=probability,
         total=scores.total,
-        strength=_joined([c.strength for c in corpora]),
-        always=_joined([c.always for c in corpora]),
-        in_context=_joined([c.in_context(query.contexts) for c in corpora]),
-        tokens=_joined([c.tokens for c in corpora]),
+        strength=joined([c.strength for c in corpora]),
+        always=joined([c.always for c in corpora]),
+        in_context=joined([c.in_context(query.contexts) for c in corpora]),
+        tokens=joined([c.tokens for c in corpora]),
         precedence=np.repeat(np.arange(len(corpora)), [len(c) for c in corpora]),
         ids=corpora[0].ids if len(corpora) == 1 else [i for c in corpora for i in c.ids],
     )
@@ -146,12 +146,8 @@ def evaluate(corpora: Sequence[Corpus], query: Query, policy: Policy, table: Tab
     text = context.render(
         [outcome.statement(row) for row in chosen.injected], [c.subject for c in corpora]
     )
-    return Outcome(tuple(corpora), scores, probability, chosen, text)
+    return replace(outcome, context=text)
 
 
 def _column(parts: Sequence[Scores], name: str) -> Int64:
-    return _joined([getattr(part, name) for part in parts])
-
-
-def _joined(parts: Sequence[Any]) -> Any:
-    return joined(parts)
+    return joined([getattr(part, name) for part in parts])
