@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-versio
 	--overrides requirements/overrides.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types contract format lock lock-check wheel clean
+.PHONY: help demo test lint types contract mutants format lock lock-check wheel clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ types: $(VENV)/.dev
 ## make contract  import-linter: the folders point down
 contract: $(VENV)/.test
 	$(BIN)/lint-imports
+
+## make mutants   mutation testing of the verifier: half an hour, and no mutant may survive
+mutants: $(VENV)/.test
+	$(PIP) 'mutmut>=3.8'
+	$(BIN)/python tests/mutants.py
 
 ## make wheel     build the wheel into dist/
 wheel: $(VENV)/.test
