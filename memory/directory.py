@@ -7,6 +7,8 @@ with the process, however it ends. ``owner.json`` beside it only says who holds 
 
 import json
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,6 +55,28 @@ def known_storage_error(error: BaseException, path: Path | str) -> StorageError 
     if "i/o error" in said or "file too large" in said:
         return StorageError(DISK_REFUSES.format(path=path))
     return None
+
+
+@contextmanager
+def held(path: Path, timeout: float, what: str) -> Generator[None]:
+    """Hold a lock file while the block runs.
+
+    Args:
+        path: of the file; made, with its folder, where it is missing.
+        timeout: seconds to wait for another process.
+        what: the other process would be doing, for the message.
+
+    Raises:
+        LockedError: another process still holds it.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with FileLock(path, timeout=timeout, mode=0o600):
+            yield
+    except Timeout:
+        raise LockedError(f"another process is {what} ({path}); try again") from None
+    except OSError as error:
+        raise storage_error(error, path.parent) from None
 
 
 class DataDirectory:

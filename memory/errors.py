@@ -3,12 +3,15 @@
     HoldfastError
     ├── InvalidInputError        (also a ValueError) the caller's words or values cannot be used
     ├── NotFoundError            (also a LookupError) nothing of this tenant has that id
+    │   └── ErasedError          it was there, and its subject was erased
     ├── ConfigurationError       a setting, or something that must be installed, is wrong or missing
+    │   └── KeyUnavailableError  the installation's key is missing, wrong, or open to others
     └── StorageError             the data directory or a database under it cannot be used
         ├── LockedError          another process owns the data directory
         ├── ReadOnlyError        the data directory cannot be written to
         ├── StorageFullError     no space is left
         ├── NewerVersionError    the data directory was written by a newer Holdfast
+        ├── ForkError            the ledger does not continue what was signed before
         └── DamagedError         something on disk is not what was written there
 
 A message says what is wrong and names the fix. No message carries a subject's text.
@@ -27,8 +30,16 @@ class NotFoundError(HoldfastError, LookupError):
     """Nothing of this tenant has that id."""
 
 
+class ErasedError(NotFoundError):
+    """What that id named was erased with its subject."""
+
+
 class ConfigurationError(HoldfastError):
     """A setting is wrong, or something it needs is not installed."""
+
+
+class KeyUnavailableError(ConfigurationError):
+    """The installation's key is missing, is another one, or is open to others."""
 
 
 class StorageError(HoldfastError):
@@ -49,6 +60,10 @@ class StorageFullError(StorageError):
 
 class NewerVersionError(StorageError):
     """The data directory was written by a newer Holdfast."""
+
+
+class ForkError(StorageError):
+    """The ledger does not continue what was signed before; nothing was signed."""
 
 
 class DamagedError(StorageError):

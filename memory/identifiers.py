@@ -3,11 +3,13 @@
 Lower-case letters and digits without 0, 1, l and o, so that they can be read aloud.
 """
 
+import base64
 import re
 import secrets
 
 ALPHABET = "23456789abcdefghijkmnpqrstuvwxyz"  # 32 signs, 5 bits each
 
+_SIGNS = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", ALPHABET.encode())
 _ID = re.compile(r"[a-z]{2}_[0-9a-z]{1,40}")
 
 
@@ -23,8 +25,8 @@ def quoted(value: object) -> str:
 
 def new_id(prefix: str, signs: int = 12) -> str:
     """Give a new id like ``st_7k2m9qx4hd3w``: 5 random bits a sign (12 signs: 60 bits)."""
-    number = secrets.randbits(5 * signs)
-    return f"{prefix}_" + "".join(ALPHABET[number >> 5 * i & 31] for i in range(signs))
+    coded = base64.b32encode(secrets.token_bytes(-(-signs // 8) * 5)).translate(_SIGNS)
+    return f"{prefix}_{coded[:signs].decode()}"
 
 
 def new_key() -> str:

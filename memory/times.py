@@ -5,6 +5,7 @@ Integers compare and hash the same everywhere; callers see aware datetimes.
 
 import time
 from datetime import UTC, date, datetime, timedelta
+from typing import overload
 
 from .errors import InvalidInputError
 
@@ -25,6 +26,18 @@ def now() -> int:
 def to_datetime(micros: int) -> datetime:
     """Turn microseconds into an aware datetime in UTC."""
     return EPOCH + timedelta(microseconds=micros)
+
+
+@overload
+def written(micros: int) -> str: ...
+@overload
+def written(micros: int | None) -> str | None: ...
+def written(micros: int | None) -> str | None:
+    """Write microseconds as ISO 8601 in UTC, as the ledger and documents hold them.
+
+    Canonical JSON takes no number beyond 2^53; these reach the year 2255 only.
+    """
+    return None if micros is None else to_datetime(micros).isoformat()
 
 
 def to_micros(value: Time, name: str = "time") -> int:
