@@ -7,10 +7,15 @@ number of collections for each embedder.
 """
 
 import contextlib
+import ctypes
 import hashlib
+import os
 import shutil
+import sqlite3
+import struct
 import threading
 from collections.abc import Generator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +23,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from .directory import FULL, known_storage_error
+from .directory import FULL, known_storage_error, storage_error
 from .errors import ConfigurationError, HoldfastError, StorageError, StorageFullError
 
 Int8 = NDArray[np.int8]
@@ -104,6 +109,60 @@ class ChromaVectors:
             for part in parts_of(keys, MOST_ROWS):
                 collection.delete(ids=part)
 
+    def drop(self, names: Sequence[str]) -> None:
+        """Remove whole collections; one that is not there is left out."""
+        with self._guarded():
+            client = self._open()
+            there = {collection.name for collection in client.list_collections()}
+            for name in there.intersection(names):
+                self._collections.pop(name, None)
+                client.delete_collection(name)
+
+    def purge(self) -> bool:
+        """Remove from the files what was deleted, which Chroma leaves there.
+
+        Its queue, its free pages and the index of a collection keep vectors after they
+        were deleted. The client is closed for it and opens again when it is used.
+
+        Returns:
+            Whether that could be done; a server's files are its operator's.
+        """
+        self.close()
+        if self._folder is None:
+            return False
+        shutil.rmtree(self._aside, ignore_errors=True)
+        database = self._folder / "chroma.sqlite3"
+        if database.exists():
+            try:
+                self._purge_files(self._folder, database)
+            except (sqlite3.Error, OSError) as error:
+                raise storage_error(error, self.place) from None
+        return True
+
+    @staticmethod
+    def _purge_files(folder: Path, database: Path) -> None:
+        connection = sqlite3.connect(database, isolation_level=None)
+        try:
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute(
+                "DELETE FROM embeddings_queue WHERE NOT EXISTS (SELECT 1 FROM collections "
+                "WHERE embeddings_queue.topic LIKE '%/' || collections.id)"
+            )
+            used = {row[0] for row in connection.execute("SELECT id FROM segments")}
+            connection.execute("VACUUM")
+        finally:
+            connection.close()
+        for index in folder.iterdir():
+            if index.is_dir() and index.name not in used:
+                shutil.rmtree(index)
+            elif index.is_dir():
+                _clear_unused(index)
+
+    @property
+    def _aside(self) -> Path:
+        assert self._folder is not None
+        return self._folder.with_name(f"{self._folder.name}.damaged")
+
     def start_over(self) -> bool:
         """Put a damaged folder aside and begin an empty one, to be filled from SQL.
 
@@ -114,9 +173,8 @@ class ChromaVectors:
         if self._folder is None:
             return False
         if self._folder.exists():
-            aside = self._folder.with_name(f"{self._folder.name}.damaged")
-            shutil.rmtree(aside, ignore_errors=True)
-            self._folder.rename(aside)
+            shutil.rmtree(self._aside, ignore_errors=True)
+            self._folder.rename(self._aside)
         return True
 
     def open(self) -> None:
@@ -200,7 +258,8 @@ class ChromaVectors:
     def _guarded(self) -> Generator[None]:
         """Turn whatever Chroma raises into a StorageError, and open it anew next time."""
         try:
-            yield
+            with _clean_memory():
+                yield
         except HoldfastError:
             raise
         except BaseException as error:
@@ -217,6 +276,60 @@ class ChromaVectors:
                 f"the vector store {where} failed ({type(error).__name__}); what was "
                 f"acknowledged is safe in the database; {fix}mend the store with: holdfast doctor"
             ) from None
+
+
+_clean = threading.Lock()
+_cleaning = 0
+
+
+@contextlib.contextmanager
+def _clean_memory() -> Generator[None]:
+    """Have memory cleared when it is handed out, while Chroma works.
+
+    Its index writes the whole room that it reserves to its files, with whatever that memory
+    held before: vectors that were deleted, for one. Only glibc can be told so.
+    """
+    global _cleaning
+    with _clean:
+        _cleaning += 1
+        _set_perturb(_CLEAR)
+    try:
+        yield
+    finally:
+        with _clean:
+            _cleaning -= 1
+            if not _cleaning:
+                _set_perturb(0)
+
+
+_M_PERTURB = -6  # of mallopt(3)
+_CLEAR = 0xFF  # new memory is filled with its complement: zeros
+
+
+def _set_perturb(value: int) -> None:
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # no glibc
+        _libc().mallopt(_M_PERTURB, value)
+
+
+@lru_cache(maxsize=1)
+def _libc() -> Any:
+    return ctypes.CDLL(None)
+
+
+def _clear_unused(index: Path) -> None:
+    """Overwrite the room in an index's files that no element uses (hnswlib's format)."""
+    header, rows, links = (index / f"{n}.bin" for n in ("header", "data_level0", "length"))
+    if not header.exists():
+        return
+    _, room, used, size = struct.unpack_from("<4xQQQQ", header.read_bytes())
+    for path, width in ((rows, size), (links, 4)):
+        if path.stat().st_size != room * width:
+            continue  # of another version: nothing is known of it
+        with path.open("r+b") as file:
+            file.seek(used * width)
+            file.write(bytes((room - used) * width))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _hang_up(client: Any) -> None:

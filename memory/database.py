@@ -7,18 +7,18 @@ a transaction and never commit themselves.
 
 import sqlite3
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import (
     Connection,
     Engine,
+    Executable,
     Insert,
     NullPool,
     QueuePool,
-    Select,
     Table,
     create_engine,
     event,
@@ -26,19 +26,25 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 
+from .commits import GroupCommit
 from .directory import storage_error
 from .errors import (
     ConfigurationError,
     DamagedError,
     HoldfastError,
+    LockedError,
     NewerVersionError,
     ReadOnlyError,
     StorageError,
 )
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT = 5_000  # milliseconds
+ONE_WRITER = 7_205_759_403_792_794
+"""The advisory lock of PostgreSQL that every writing transaction takes, as SQLite's do."""
+
+Result = TypeVar("Result")
 
 
 class Database:
@@ -57,9 +63,10 @@ class Database:
         """
         self.place = place
         self.read_only = read_only
-        self._writing = threading.RLock()
+        self._writing = threading.Lock()
+        self._commits = GroupCommit(self.write)
         self.engine = _create_engine(url, read_only)
-        self._glances: dict[int, tuple[str, Sequence[str]]] = {}  # by id: module constants
+        self._compiled: dict[int, tuple[str, Sequence[str]]] = {}  # by id: module constants
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         try:
             self._migrate()
@@ -68,7 +75,8 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Close every connection; SQLite then folds its write-ahead log back."""
+        """Finish what waits and close every connection; SQLite then folds its log back."""
+        self._commits.close()
         self.engine.dispose()
 
     @contextmanager
@@ -79,16 +87,13 @@ class Database:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
-    def glance(
-        self, query: Select[Any, Any, Any], parameters: Mapping[str, Any]
-    ) -> Sequence[Any] | None:
+    def glance(self, query: Executable, parameters: Mapping[str, Any]) -> Sequence[Any] | None:
         """Read one row by the shortest way: what every request needs.
 
         The query is compiled once and run on the driver's own cursor; a quarter of what
         ``read`` costs.
         """
-        sql, names = self._compiled(query)
-        values = [parameters[name] for name in names] if names else dict(parameters)
+        sql, values = self._bound(query, parameters)
         try:
             connection = self.engine.raw_connection()
             try:
@@ -97,17 +102,47 @@ class Database:
                 return cursor.fetchone()
             finally:
                 connection.close()
-        except (SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error):
+        except (SQLAlchemyError, self._driver_error):
             with self.read() as ordinary:  # it tells what is wrong, in our words
                 return ordinary.execute(query, parameters).first()
 
-    def _compiled(self, query: Select[Any, Any, Any]) -> tuple[str, Sequence[str]]:
-        found = self._glances.get(id(query))
+    def quick(
+        self, connection: Connection, query: Executable, parameters: Mapping[str, Any]
+    ) -> Sequence[Any] | None:
+        """Run a statement by the shortest way inside a transaction; give its first row.
+
+        The statement is a module's constant, compiled once and run on the driver's own
+        cursor: what every append to the ledger needs.
+        """
+        sql, values = self._bound(query, parameters)
+        if not connection.in_transaction():
+            connection.begin()  # past SQLAlchemy, which would begin one by itself
+        driver: Any = connection.connection.driver_connection
+        cursor = driver.execute(sql, values)
+        return cursor.fetchone() if cursor.description else None
+
+    def _bound(self, query: Executable, parameters: Mapping[str, Any]) -> tuple[str, Any]:
+        found = self._compiled.get(id(query))
         if found is None:
-            compiled: Any = query.compile(dialect=self.engine.dialect)
+            compiled: Any = cast("Any", query).compile(dialect=self.engine.dialect)
             found = (str(compiled), tuple(compiled.positiontup or ()))
-            self._glances[id(query)] = found
-        return found
+            self._compiled[id(query)] = found
+        sql, names = found
+        return sql, [parameters[name] for name in names] if names else dict(parameters)
+
+    @property
+    def _driver_error(self) -> type[Exception]:
+        return self.engine.dialect.loaded_dbapi.Error
+
+    def transact(self, work: Callable[[Connection], Result]) -> Result:
+        """Run work in a transaction that it may share with other threads' (``commits``).
+
+        Returns:
+            What it gives, once that is durable.
+        """
+        self.check_writable()
+        with self._translated():
+            return self._commits.run(work)
 
     @contextmanager
     def write(self) -> Generator[Connection]:
@@ -115,15 +150,51 @@ class Database:
 
         Writers of one process take turns here rather than in SQLite's busy loop.
         """
-        if self.read_only:
-            raise ReadOnlyError(
-                f"{self.place} was opened read-only; open it without read_only to change it"
-            )
+        self.check_writable()
         with self._writing, self._translated(), self.engine.connect() as connection:
             if self.is_sqlite:
                 connection = connection.execution_options(immediate=True)
             with connection.begin():
+                if not self.is_sqlite:
+                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ONE_WRITER})")
                 yield connection
+
+    def purge(self) -> None:
+        """Write the database anew, so that nothing that was deleted is left in its files.
+
+        SQLite overwrites what it deletes (``secure_delete``); copies of old pages lie in the
+        write-ahead log and in free space until this has run. It takes as long as copying
+        the file. On PostgreSQL, what VACUUM FULL and the server's own log retention do is
+        the operator's.
+
+        Raises:
+            LockedError: another process is reading and keeps the log from being emptied.
+        """
+        with self._writing, self._translated(), self.engine.connect() as connection:
+            if not self.is_sqlite:
+                return
+            driver: Any = connection.connection.driver_connection
+            self._empty_log(driver)
+            driver.execute("VACUUM")
+            self._empty_log(driver)
+
+    def _empty_log(self, driver: Any) -> None:
+        if driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise LockedError(
+                f"another process reads {self.place} and keeps what was deleted in its log; "
+                "end that process, then finish with: holdfast doctor"
+            )
+
+    def check_writable(self) -> None:
+        """Refuse where it was opened read-only.
+
+        Raises:
+            ReadOnlyError: it was.
+        """
+        if self.read_only:
+            raise ReadOnlyError(
+                f"{self.place} was opened read-only; open it without read_only to change it"
+            )
 
     def check(self) -> list[str]:
         """Ask SQLite whether its file is sound; give what it finds wrong."""
@@ -161,7 +232,14 @@ class Database:
             raise StorageError(
                 f"the database {self.place} failed: {type(error).__name__}"
             ) from None
-        except SQLAlchemyError as error:
+        except sqlite3.DatabaseError as error:  # from ``quick``, past SQLAlchemy
+            if isinstance(error, sqlite3.OperationalError):
+                raise storage_error(error, self.place) from None
+            raise DamagedError(
+                f"the database in {self.place} is damaged ({type(error).__name__}); "
+                "restore it from a backup"
+            ) from None
+        except (SQLAlchemyError, self._driver_error) as error:
             raise StorageError(
                 f"the database {self.place} failed: {type(error).__name__}"
             ) from None
@@ -237,6 +315,7 @@ def _sqlite_engine(path: str, read_only: bool) -> Engine:
         if not read_only:
             cursor.execute("PRAGMA journal_mode = WAL")
             cursor.execute("PRAGMA synchronous = FULL")
+            cursor.execute("PRAGMA secure_delete = ON")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
         return connection

@@ -1,69 +1,95 @@
 """Every query on the parts of decisions, which lie beside their statements.
 
-Functions take a connection and never commit.
+Functions never commit.
 """
 
+import json
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import insert, select
 
+from .canonical import canonical
 from .models import Decision, Weighed
+from .record import Snapshot, Transaction
 from .schema import decisions, statements, weighed
-from .store import Subject, Version, as_known
+from .store import as_known
+from .store import write as write_statements
+from .vectors import Embedded
+from .versions import Change, Draft, Subject, Version
 
 
 def write(
-    connection: Connection,
-    version: Version,
+    tx: Transaction,
+    change: Change,
+    draft: Draft,
+    embedded: Embedded,
     *,
     situation: str,
     choice: str,
     reason: str,
     weighed_versions: Sequence[Version],
 ) -> Decision:
-    """Keep the parts of a decision beside its statement."""
-    connection.execute(
-        insert(decisions),
-        [{"statement_key": version.key, "situation": situation, "choice": choice,
-          "reason": reason}],
-    )  # fmt: skip
-    if weighed_versions:
-        connection.execute(
+    """Write a decision: its statement, and its parts beside it."""
+    parts = {"situation": situation, "choice": choice, "reason": reason}
+    others = [version.key for version in weighed_versions]
+    about = {"decision": {**parts, "weighed": others}}
+    (version,) = write_statements(tx, change, [draft], embedded, about)
+    put_parts(tx, change.subject, version.key, parts, others)
+    links = (Weighed(v.statement.id, v.statement.version) for v in weighed_versions)
+    return Decision(version.statement, situation, choice, reason, tuple(links))
+
+
+def put_parts(
+    tx: Transaction, subject: Subject, key: str, parts: dict[str, str], others: Sequence[str]
+) -> None:
+    """Keep the parts of a decision, and the keys of the versions that it weighed."""
+    body = tx.sealer(subject.data_key).seal(canonical(parts), f"decision {key}")
+    tx.execute(insert(decisions), [{"statement_key": key, "body": body}])
+    if others:
+        tx.execute(
             insert(weighed),
             [
-                {"decision_key": version.key, "position": i, "statement_key": other.key}
-                for i, other in enumerate(weighed_versions)
+                {"decision_key": key, "position": i, "statement_key": other}
+                for i, other in enumerate(others)
             ],
         )
-    return Decision(
-        version.statement, situation, choice, reason,
-        tuple(Weighed(v.statement.id, v.statement.version) for v in weighed_versions),
-    )  # fmt: skip
 
 
-def standing(connection: Connection, found: Subject, *, as_of: int) -> list[Decision]:
-    """Read the decisions that stand at ``as_of``, oldest first, with what each weighed."""
-    stands = {v.key: v.statement for v in as_known(connection, found, as_of=as_of)}
-    rows = connection.execute(
+def parts_of_subject(snapshot: Snapshot, found: Subject) -> dict[str, dict[str, str]]:
+    """Read situation, choice and reason of every decision of a subject, by version key."""
+    sealer = snapshot.sealer(found.data_key)
+    rows = snapshot.execute(
         select(decisions)
         .join(statements, statements.c.key == decisions.c.statement_key)
         .where(statements.c.subject_key == found.key)
         .order_by(statements.c.recorded_at, statements.c.id)
-    ).all()
-    other = statements.alias()
-    links: dict[str, list[Weighed]] = {}
-    for link in connection.execute(
-        select(weighed.c.decision_key, other.c.id, other.c.version)
-        .join(other, other.c.key == weighed.c.statement_key)
-        .where(other.c.subject_key == found.key)
+    )
+    return {
+        row.statement_key: json.loads(sealer.open(row.body, f"decision {row.statement_key}"))
+        for row in rows
+    }
+
+
+def weighed_by_subject(snapshot: Snapshot, found: Subject) -> dict[str, list[tuple[str, Weighed]]]:
+    """Read what each decision of a subject weighed: the version's key, and which it is."""
+    links: dict[str, list[tuple[str, Weighed]]] = {}
+    for link in snapshot.execute(
+        select(weighed.c.decision_key, statements.c.key, statements.c.id, statements.c.version)
+        .join(statements, statements.c.key == weighed.c.statement_key)
+        .where(statements.c.subject_key == found.key)
         .order_by(weighed.c.decision_key, weighed.c.position)
     ):
-        links.setdefault(link.decision_key, []).append(Weighed(link.id, link.version))
+        which = Weighed(link.id, link.version)
+        links.setdefault(link.decision_key, []).append((link.key, which))
+    return links
+
+
+def standing(snapshot: Snapshot, found: Subject, *, as_of: int) -> list[Decision]:
+    """Read the decisions that stand at ``as_of``, oldest first, with what each weighed."""
+    stands = {v.key: v.statement for v in as_known(snapshot, found, as_of=as_of)}
+    links = weighed_by_subject(snapshot, found)
     return [
-        Decision(
-            stands[row.statement_key], row.situation, row.choice, row.reason,
-            tuple(links.get(row.statement_key, ())),
-        )
-        for row in rows
-        if row.statement_key in stands
-    ]  # fmt: skip
+        Decision(stands[key], weighed=tuple(which for _, which in links.get(key, ())), **parts)
+        for key, parts in parts_of_subject(snapshot, found).items()
+        if key in stands
+    ]

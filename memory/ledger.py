@@ -1,248 +1,322 @@
-"""The append-only log in SQL: append, read, verify.
+"""The append-only log in SQL: events as leaves of a tree, with payloads that can be erased.
 
-A plain hash chain for each tenant. An entry's hash is SHA-256 over the canonical
-JSON (RFC 8785) of its header, and the header holds the hash of the payload's bytes
-and the hash of the entry before. It knows nothing of what a payload means, and
-never begins or commits a transaction: an entry becomes durable together with
-whatever else its caller writes.
+A leaf is small canonical JSON: a random id, a type, a time, a commitment to the payload
+and the hash of the payload as it is stored. It names nobody and is never deleted. The
+payload's fields are each committed to with a salt of their own, so that one can be shown
+without the others, and sealed with the data keys of the subjects that it is about. Per
+subject the payloads are numbered and name the event before.
+
+It knows nothing of what fields mean. It never begins or commits a transaction: an event
+becomes durable together with whatever else its caller writes.
 """
 
+import base64
 import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
 
-import rfc8785
-from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, insert, select, update
 
-from . import times
-from .database import insert_missing
-from .errors import DamagedError, NotFoundError
+from . import tiles, times
+from .canonical import Rejected, canonical
+from .errors import DamagedError, ErasedError, InvalidInputError, NotFoundError
 from .identifiers import is_id, new_id, quoted
-from .models import Evidence, Verification
-from .schema import evidence, evidence_subjects, ledgers
+from .leaf import Leaf, field_digest, payload_commit, read_field, read_leaf, write_leaf
+from .merkle import HASH_SIZE, hash_leaf
+from .models import Evidence
+from .record import Snapshot, Transaction
+from .schema import ledger, ledgers, payloads, subject_events, subjects
+from .sealing import Sealer
 
-FORMAT = "holdfast-chain-1"
-GENESIS = "0" * 64
-"""What the first entry names as the hash before it."""
+ID_SIGNS = 26  # 130 random bits
+MOST_EVENTS_IN_FIELD = 256
+"""Ids of erased events that one field of an erasure names."""
 
 # Made once: building a statement costs as much as running it.
-_HEAD = (
-    select(ledgers.c.sequence, ledgers.c.head)
-    .where(ledgers.c.tenant == bindparam("of"))
-    .with_for_update()
+_LOG = select(ledgers.c.size, ledgers.c.data_key).where(ledgers.c.tenant == bindparam("of"))
+_GROW = update(ledgers).where(ledgers.c.tenant == bindparam("of")).values(size=bindparam("to"))
+_LEAF = insert(ledger)
+_PAYLOAD = insert(payloads)
+_ABOUT = insert(subject_events)
+_SUBJECT = select(
+    subjects.c.name, subjects.c.data_key, subjects.c.events, subjects.c.last_event
+).where(subjects.c.key == bindparam("called"))
+_COUNT = (
+    update(subjects)
+    .where(subjects.c.key == bindparam("called"))
+    .values(events=bindparam("to"), last_event=bindparam("event"))
 )
-_MOVE = (
-    update(ledgers)
-    .where(ledgers.c.tenant == bindparam("of"))
-    .values(sequence=bindparam("last"), head=bindparam("hash"))
-)
-_ENTRY = insert(evidence)
-_SUBJECT = insert(evidence_subjects)
+
+
+class Encoded(bytes):
+    """A field's value that is canonical JSON already: what is the same in many events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A tenant's ledger: its name in checkpoints, its size, and its keys."""
+
+    name: str
+    size: int
+    data_key: str
+    signing_key: str
+
+    @property
+    def origin(self) -> str:
+        """What the log is called in its checkpoints."""
+        return f"holdfast/{self.name}"
+
+
+class _About(NamedTuple):
+    """Where a subject stands that an event is about."""
+
+    key: int
+    name: str
+    data_key: str
+    events: int
+    last_event: str | None
 
 
 def append(
-    connection: Connection,
-    *,
-    tenant: str,
+    tx: Transaction,
     type: str,  # noqa: A002 - the field's name
-    subjects: Sequence[str],
-    payload: Mapping[str, Any],
+    fields: Mapping[str, Any],
+    *,
+    subjects: Sequence[int] = (),
+    event: str | None = None,
 ) -> str:
-    """Write one entry at the end of a tenant's chain, inside the caller's transaction.
+    """Write one event at the end of the ledger, inside the caller's transaction.
 
     Args:
-        connection: in a writing transaction; the entry is durable when it commits.
-        tenant: whose chain.
-        type: the event, such as ``retrieval``.
-        subjects: whom it is about, in order of precedence.
-        payload: what is recorded: texts, integers, lists, objects; no floats.
+        tx: the event is durable when it is.
+        type: such as ``retrieval``.
+        fields: what is recorded: texts, whole numbers, lists, objects; no fractions.
+        subjects: keys of those whom it is about, in order of precedence; their names and
+            their numbers of events are added to the fields.
+        event: its id, where it has one already.
 
     Returns:
-        The id of the entry.
-    """
-    body = rfc8785.dumps(dict(payload))
-    sequence, previous = _next(connection, tenant)
-    header = {
-        "format": FORMAT,
-        "id": new_id("ev", 26),
-        "payload": hashlib.sha256(body).hexdigest(),
-        "previous": previous,
-        "recorded_at": times.now(),
-        "sequence": sequence,
-        "subjects": list(subjects),
-        "tenant": tenant,
-        "type": type,
-    }
-    digest = _hash(header)
-    connection.execute(
-        _ENTRY,
-        {
-            "tenant": tenant,
-            "sequence": sequence,
-            "id": header["id"],
-            "type": type,
-            "recorded_at": header["recorded_at"],
-            "payload": body,
-            "previous": previous,
-            "hash": digest,
-        },
-    )
-    connection.execute(
-        _SUBJECT,
-        [
-            {"tenant": tenant, "subject": subject, "sequence": sequence, "position": position}
-            for position, subject in enumerate(subjects)
-        ],
-    )
-    connection.execute(_MOVE, {"of": tenant, "last": sequence, "hash": digest})
-    return str(header["id"])
-
-
-def entry(connection: Connection, tenant: str, evidence_id: str) -> Evidence:
-    """Read one entry.
+        The event's id.
 
     Raises:
-        NotFoundError: this tenant has no such evidence.
+        ErasedError: a subject is no longer there.
     """
-    query = select(evidence).where(evidence.c.tenant == tenant, evidence.c.id == evidence_id)
-    row = connection.execute(query).first() if is_id(evidence_id) else None
+    size, tenant_key = _log(tx)
+    event = event or new_id("ev", ID_SIGNS)
+    about = [_subject(tx, key) for key in subjects]
+    held = dict(fields)
+    if about:
+        held["subjects"] = [each.name for each in about]
+        held["chain"] = [
+            {"previous": each.last_event, "sequence": each.events + 1} for each in about
+        ]
+    lines = _disclosures(held)
+    keys = [each.data_key for each in about] or [tenant_key]
+    sealed = Sealer.joint(list(map(tx.sealer, keys))).seal(b"\n".join(lines), event)
+    leaf = write_leaf(
+        Leaf(
+            id=event,
+            type=type,
+            time=times.now() // 1000,
+            commit=payload_commit([field_digest(line) for line in lines]),
+            sealed=hashlib.sha256(sealed).hexdigest(),
+        )
+    )
+    place = {"tenant": tx.tenant, "position": size}
+    tx.quick(_LEAF, **place, event=event, type=type, leaf=leaf)
+    tx.quick(_PAYLOAD, **place, sealed=sealed)
+    for order, each in enumerate(about):
+        number = each.events + 1
+        tx.quick(_ABOUT, **place, subject_key=each.key, sequence=number, place=order)
+        tx.quick(_COUNT, called=each.key, to=number, event=event)
+    tx.quick(_GROW, of=tx.tenant, to=size + 1)
+    if (size + 1) % tiles.WIDTH == 0:
+        tiles.extend(tx, size + 1)
+    tx.record.appended = True
+    return event
+
+
+def _subject(tx: Transaction, key: int) -> _About:
+    row = tx.quick(_SUBJECT, called=key)
+    if row is None:
+        raise ErasedError("the subject was erased meanwhile; nothing was recorded")
+    return _About(key, *row)
+
+
+def log(snapshot: Snapshot) -> Log | None:
+    """Read where a tenant's ledger stands; None before its first event."""
+    row = snapshot.execute(select(ledgers).where(ledgers.c.tenant == snapshot.tenant)).first()
+    return None if row is None else Log(row.log, row.size, row.data_key, row.signing_key)
+
+
+def rename(tx: Transaction, held: Log) -> None:
+    """Give the ledger a new name: what was signed under the old one no longer speaks for it."""
+    name = secrets.token_hex(16)
+    tx.execute(update(ledgers).where(ledgers.c.tenant == tx.tenant).values(log=name))
+    tx.vault.rewrap(tx.connection, held.signing_key, signing(held.name), signing(name))
+
+
+def signing(name: str) -> str:
+    """Give the purpose of the key that signs for a log."""
+    return f"signing {name}"
+
+
+def signing_purposes(snapshot: Snapshot) -> dict[str, str]:
+    """Give, for all tenants, the keys that sign and what each was made for."""
+    rows = snapshot.execute(select(ledgers.c.signing_key, ledgers.c.log))
+    return {row.signing_key: signing(row.log) for row in rows}
+
+
+def _log(tx: Transaction) -> Sequence[Any]:
+    """Give the ledger's size and the tenant's own data key; begin it where there is none."""
+    found = tx.quick(_LOG, of=tx.tenant)
+    if found is None:
+        name = secrets.token_hex(16)
+        new = {
+            "tenant": tx.tenant,
+            "log": name,
+            "size": 0,
+            "data_key": tx.vault.create(tx.connection, tx.tenant),
+            "signing_key": tx.vault.create(tx.connection, tx.tenant, signing(name)),
+        }
+        tx.execute(insert(ledgers), [new])
+        found = (0, new["data_key"])
+    return found
+
+
+def _disclosures(fields: Mapping[str, Any]) -> list[bytes]:
+    """Give the canonical JSON of [salt, name, value] for each field, with fresh salts."""
+    salts = secrets.token_bytes(HASH_SIZE * len(fields))
+    lines: list[bytes] = []
+    for number, (name, value) in enumerate(fields.items()):
+        salt = base64.b64encode(salts[HASH_SIZE * number : HASH_SIZE * (number + 1)])
+        try:
+            written = value if type(value) is Encoded else canonical(value)
+        except Rejected as error:
+            raise InvalidInputError(f"{name} cannot be recorded: {error}") from None
+        lines.append(b'["%b","%b",%b]' % (salt, name.encode(), written))
+    return lines
+
+
+# Reading
+
+
+def entry(snapshot: Snapshot, event: str) -> Evidence:
+    """Read one event; of an erased one, what is left.
+
+    Raises:
+        NotFoundError: this tenant has no such event.
+    """
+    row = (
+        snapshot.execute(_rows(snapshot, ledger.c.event == event)).first() if is_id(event) else None
+    )
     if row is None:
         raise NotFoundError(
-            f"there is no evidence {quoted(evidence_id)}; list it with: holdfast audit list"
+            f"there is no evidence {quoted(event)}; list it with: holdfast audit list"
         )
-    return _to_evidence(connection, row)
+    return _to_evidence(snapshot, row)
 
 
 def entries(
-    connection: Connection, tenant: str, *, subject: str | None = None, limit: int | None = None
+    snapshot: Snapshot,
+    *,
+    subject: str | None = None,
+    types: Iterable[str] | None = None,
+    limit: int | None = None,
 ) -> list[Evidence]:
-    """Read entries, newest first; with ``subject`` only those about that subject."""
-    query = select(evidence).where(evidence.c.tenant == tenant)
+    """Read events, newest first; with ``subject`` only those about that subject."""
+    query = _rows(snapshot)
     if subject is not None:
-        query = query.join(
-            evidence_subjects,
-            (evidence_subjects.c.tenant == evidence.c.tenant)
-            & (evidence_subjects.c.sequence == evidence.c.sequence),
-        ).where(evidence_subjects.c.subject == subject)
-    rows = connection.execute(query.order_by(evidence.c.sequence.desc()).limit(limit)).all()
-    return [_to_evidence(connection, row) for row in rows]
+        about = subject_events.join(subjects, subjects.c.key == subject_events.c.subject_key)
+        query = query.where(
+            ledger.c.position.in_(
+                select(subject_events.c.position)
+                .select_from(about)
+                .where(subjects.c.tenant == snapshot.tenant, subjects.c.name == subject)
+            )
+        )
+    if types is not None:
+        query = query.where(ledger.c.type.in_(list(types)))
+    rows = snapshot.execute(query.order_by(ledger.c.position.desc()).limit(limit)).all()
+    return [_to_evidence(snapshot, row) for row in rows]
 
 
-def verify(
-    connection: Connection, tenant: str, *, progress: Callable[[int, int], None] | None = None
-) -> Verification:
-    """Compute every hash of a tenant's chain again, from the first entry to the head.
+def subject_keys(snapshot: Snapshot, index: int) -> list[int]:
+    """Give the keys of the subjects that an event is about, in order of precedence."""
+    about = select(subject_events.c.subject_key).where(
+        subject_events.c.tenant == snapshot.tenant, subject_events.c.position == index
+    )
+    return list(snapshot.execute(about.order_by(subject_events.c.place)).scalars())
 
-    Finds any edit, deletion, insertion or reordering of entries while the recorded
-    head stands. It cannot find a chain rewritten as a whole together with its head:
-    for that a hash must be kept elsewhere.
+
+def lines_of(snapshot: Snapshot, index: int, event: str) -> list[bytes]:
+    """Open a payload into the disclosures of its fields.
+
+    Raises:
+        ErasedError: it was erased.
+        DamagedError: it is not what was sealed for this event.
     """
-    last = connection.execute(
-        select(ledgers.c.sequence, ledgers.c.head).where(ledgers.c.tenant == tenant)
-    ).first()
-    total, head = (0, GENESIS) if last is None else (last.sequence, last.head)
-    previous, checked = GENESIS, 0
-    query = select(evidence).where(evidence.c.tenant == tenant).order_by(evidence.c.sequence)
-    for row in connection.execute(query.execution_options(yield_per=1000)):
-        problem = _problem(connection, row, checked + 1, previous)
-        if problem:
-            return Verification(False, checked, previous, row.id, problem)
-        previous, checked = row.hash, checked + 1
-        if progress and (checked % 256 == 0 or checked == total):
-            progress(checked, total)
-    if (checked, previous) != (total, head):
-        return Verification(
-            False, checked, previous, f"sequence {checked + 1}",
-            f"the chain ends after {checked} entries, and its recorded head is entry {total}",
-        )  # fmt: skip
-    known = select(evidence.c.sequence).where(evidence.c.tenant == tenant)
-    stray = select(evidence_subjects.c.sequence).where(
-        evidence_subjects.c.tenant == tenant, evidence_subjects.c.sequence.not_in(known)
+    sealed = snapshot.execute(
+        select(payloads.c.sealed).where(
+            payloads.c.tenant == snapshot.tenant, payloads.c.position == index
+        )
+    ).scalar()
+    if sealed is None:
+        raise ErasedError(f"what {event} recorded was erased with its subject")
+    return _open(snapshot, index, event, sealed)
+
+
+def _open(snapshot: Snapshot, index: int, event: str, sealed: bytes) -> list[bytes]:
+    about = (
+        select(subjects.c.data_key)
+        .join(subject_events, subject_events.c.subject_key == subjects.c.key)
+        .where(subject_events.c.tenant == snapshot.tenant, subject_events.c.position == index)
+        .order_by(subject_events.c.place)
     )
-    if connection.execute(stray.limit(1)).first() is not None:
-        return Verification(
-            False, checked, previous, f"sequence {checked + 1}",
-            "a subject is named for an entry that is not there",
-        )  # fmt: skip
-    return Verification(True, checked, previous)
+    keys = list(snapshot.execute(about).scalars())
+    if not keys:
+        held = log(snapshot)
+        assert held is not None
+        keys = [held.data_key]
+    return Sealer.joint(list(map(snapshot.sealer, keys))).open(sealed, event).split(b"\n")
 
 
-def _problem(connection: Connection, row: Row[Any], sequence: int, previous: str) -> str | None:
-    if row.sequence != sequence:
-        return f"entry {sequence} is missing"
-    if row.previous != previous:
-        return "it does not follow the entry before it"
-    return None if _is_whole(connection, row) else "its content is not what was recorded"
-
-
-def _is_whole(connection: Connection, row: Row[Any]) -> bool:
-    """Tell whether what an entry holds gives the hash that was recorded."""
-    subjects = connection.execute(_about(row.tenant, row.sequence)).all()
-    if [about.position for about in subjects] != list(range(len(subjects))):
-        return False
-    try:
-        return _hash(_header(row, [about.subject for about in subjects])) == row.hash
-    except (TypeError, ValueError):  # a value such as no entry ever had
-        return False
-
-
-def _header(row: Row[Any], subjects: Sequence[str]) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "id": row.id,
-        "payload": hashlib.sha256(row.payload).hexdigest(),
-        "previous": row.previous,
-        "recorded_at": row.recorded_at,
-        "sequence": row.sequence,
-        "subjects": list(subjects),
-        "tenant": row.tenant,
-        "type": row.type,
-    }
-
-
-def _hash(header: dict[str, Any]) -> str:
-    return hashlib.sha256(rfc8785.dumps(header)).hexdigest()
-
-
-def _next(connection: Connection, tenant: str) -> tuple[int, str]:
-    row = connection.execute(_HEAD, {"of": tenant}).first()
-    if row is None:
-        new = insert_missing(connection, ledgers)
-        connection.execute(new.values(tenant=tenant, sequence=0, head=GENESIS))
-        row = connection.execute(_HEAD, {"of": tenant}).one()
-    return row.sequence + 1, row.head
-
-
-def _subjects(connection: Connection, tenant: str, sequence: int) -> tuple[str, ...]:
-    return tuple(connection.execute(_about(tenant, sequence)).scalars())
-
-
-def _about(tenant: str, sequence: int) -> Select[Any, Any]:
+def _rows(snapshot: Snapshot, *conditions: ColumnElement[bool]) -> Any:
     return (
-        select(evidence_subjects.c.subject, evidence_subjects.c.position)
-        .where(evidence_subjects.c.tenant == tenant, evidence_subjects.c.sequence == sequence)
-        .order_by(evidence_subjects.c.position)
+        select(ledger, payloads.c.sealed)
+        .outerjoin(
+            payloads,
+            (payloads.c.tenant == ledger.c.tenant) & (payloads.c.position == ledger.c.position),
+        )
+        .where(ledger.c.tenant == snapshot.tenant, *conditions)
     )
 
 
-def _to_evidence(connection: Connection, row: Row[Any]) -> Evidence:
+def _to_evidence(snapshot: Snapshot, row: Row[Any]) -> Evidence:
     try:
-        recorded_at = times.to_datetime(row.recorded_at)
-        payload = json.loads(row.payload)
-    except (TypeError, ValueError, OverflowError, RecursionError):
+        leaf = read_leaf(row.leaf.decode())
+        recorded_at = times.to_datetime(leaf.time * 1000)
+        lines = [] if row.sealed is None else _open(snapshot, row.position, leaf.id, row.sealed)
+        fields = dict(read_field(line.decode()) for line in lines)
+    except (ValueError, AttributeError, OverflowError) as error:
         raise DamagedError(
-            f"entry {row.sequence} of the ledger cannot be read; see what was altered with: "
-            "holdfast audit verify"
+            f"leaf {row.position} of the ledger cannot be read ({error}); see what was altered "
+            "with: holdfast audit verify"
         ) from None
+    imported = cast("dict[str, Any]", fields.get("imported", {}))
+    if "recorded_at" in imported:
+        recorded_at = times.to_datetime(times.to_micros(imported["recorded_at"]))
     return Evidence(
-        id=row.id,
-        tenant=row.tenant,
-        sequence=row.sequence,
-        type=row.type,
-        subjects=_subjects(connection, row.tenant, row.sequence),
+        id=leaf.id,
+        tenant=snapshot.tenant,
+        index=row.position,
+        type=leaf.type,
+        subjects=tuple(fields.pop("subjects", ())),
         recorded_at=recorded_at,
-        payload=payload,
-        previous=row.previous,
-        hash=row.hash,
+        payload=fields,
+        leaf=row.leaf.decode(),
+        hash=hash_leaf(row.leaf).hex(),
+        erased=row.sealed is None,
     )

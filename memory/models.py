@@ -148,27 +148,35 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One entry of the evidence chain.
+    """One event of the ledger.
 
-    ``payload`` holds integers, texts, lists and objects; no floats. ``hash`` is
-    SHA-256 over the canonical JSON (RFC 8785) of the entry's header, which holds
-    the payload's hash and ``previous``, the hash of the entry before: so the chain
-    shows any later change.
+    ``payload`` holds the fields that were recorded: whole numbers, texts, lists and
+    objects; no fractions. ``leaf`` is the canonical JSON that stands in the tree, and
+    ``hash`` its hash there (RFC 6962), in hexadecimal.
     """
 
     id: str
     tenant: str
-    sequence: int
+    index: int
+    """Place in the ledger, from 0."""
     type: str
     subjects: tuple[str, ...]
     recorded_at: datetime
     payload: dict[str, Any]
-    previous: str
+    leaf: str
     hash: str
+    erased: bool = False
+    """Whether the payload is gone: then ``subjects`` and ``payload`` are empty."""
+
+    @property
+    def imported(self) -> bool:
+        """Whether it was recorded elsewhere, or before the ledger, and was carried in."""
+        return "imported" in self.payload
 
     def __str__(self) -> str:
         when = self.recorded_at.isoformat(timespec="seconds")
-        return f"{self.id}  {when}  {self.type} for {', '.join(self.subjects)}"
+        whom = "erased" if self.erased else f"for {', '.join(self.subjects) or 'nobody'}"
+        return f"{self.id}  {when}  {self.type} {whom}"
 
     def _repr_html_(self) -> str:
         return html_table(
@@ -177,33 +185,79 @@ class Evidence:
                 ("type", self.type),
                 ("subjects", ", ".join(self.subjects)),
                 ("recorded", self.recorded_at.isoformat(timespec="seconds")),
-                ("sequence", self.sequence),
+                ("leaf", self.index),
                 ("hash", self.hash),
-                ("previous", self.previous),
+                ("state", "erased" if self.erased else ""),
             ]
         )
 
 
+Verdict = Literal["VERIFIED", "VERIFIED-ERASED", "FAILED"]
+
+
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """Whether a chain of evidence holds; if not, where and why it breaks first."""
+    """Whether the ledger holds, and the record with it; if not, where it breaks first."""
 
     ok: bool
     checked: int
-    """How many entries were read."""
-    head: str
-    """Hash of the last entry that holds."""
+    """Leaves that were read."""
+    root: str
+    """Root of the tree over them, in base64 as checkpoints have it."""
+    erased: int = 0
+    """Leaves whose payload an erasure accounts for."""
+    covered: int = 0
+    """Leaves under the newest checkpoint that was compared: what is below can no longer be
+    changed unnoticed."""
+    outside: int = 0
+    """How many of these lie under a checkpoint that is kept outside the database."""
     failed_at: str | None = None
-    """Id (or sequence number) of the first entry that does not hold."""
+    """What does not hold: a leaf's index and id, or a row of the record."""
     problem: str | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """``VERIFIED``, ``VERIFIED-ERASED`` (some payloads were erased) or ``FAILED``."""
+        if not self.ok:
+            return "FAILED"
+        return "VERIFIED-ERASED" if self.erased else "VERIFIED"
 
     def __bool__(self) -> bool:
         return self.ok
 
     def __str__(self) -> str:
-        if self.ok:
-            return f"VERIFIED: {self.checked} entries, head {self.head[:16]}"
-        return f"FAILED at {self.failed_at}: {self.problem}"
+        if not self.ok:
+            return f"FAILED at {self.failed_at}: {self.problem}"
+        erased = f", {self.erased} of them erased" if self.erased else ""
+        return (
+            f"{self.verdict}: {self.checked} leaves{erased}, {self.covered} under a checkpoint, "
+            f"root {self.root}"
+        )
 
     def _repr_html_(self) -> str:
         return html_table([("verification", str(self))])
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What an erasure removed, and what is left for others to remove."""
+
+    evidence_id: str
+    """Of the event that names the erased events; it is in the ledger for good."""
+    statements: int
+    """Versions of statements that were removed."""
+    proposals: int
+    events: int
+    """Events whose payloads were removed; their leaves stay."""
+    left: tuple[str, ...] = ()
+    """What the operator of a server must still do."""
+
+    def __str__(self) -> str:
+        done = (
+            f"erased {self.statements} versions, {self.proposals} proposals and the payloads of "
+            f"{self.events} events; recorded as {self.evidence_id}"
+        )
+        return "\n".join([done, *self.left])
+
+    def _repr_html_(self) -> str:
+        return html_table([("erasure", str(self))])

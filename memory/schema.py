@@ -5,6 +5,10 @@ place every version of a statement on its subject's revision numbers, so that
 what was in force at a revision can be read back exactly. Rows of ``statements``
 are never rewritten; closing a version only fills its empty end columns.
 
+What a subject said is sealed with the subject's data key (``vault``): the columns
+``body``, ``end_note``, ``components`` and ``sealed``. What is searched for by equality is
+a keyed hash. ``ledger`` holds leaves, which are never deleted; ``payloads`` can be.
+
 Changes to these tables go through a migration in ``migrations/versions``; a test
 compares the two.
 """
@@ -31,14 +35,32 @@ metadata = MetaData(
     }
 )
 
+installation = Table(
+    "installation",
+    metadata,
+    Column("id", Text, primary_key=True),  # of the one row: names the key's folder
+)
+
+data_keys = Table(
+    "data_keys",
+    metadata,
+    Column("key", Text, primary_key=True),  # opaque
+    Column("tenant", Text, nullable=False),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("wrapped_by", Text, nullable=False),  # name of the installation's key
+)
+
 subjects = Table(
     "subjects",
     metadata,
     Column("key", Integer, primary_key=True),
     Column("tenant", Text, nullable=False),
     Column("name", Text, nullable=False),
+    Column("data_key", Text, ForeignKey("data_keys.key"), nullable=False),
     Column("revision", Integer, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
+    Column("events", Integer, nullable=False),  # about this subject, in the ledger
+    Column("last_event", Text),
     UniqueConstraint("tenant", "name"),
 )
 
@@ -50,14 +72,11 @@ statements = Table(
     Column("subject_key", Integer, ForeignKey("subjects.key"), nullable=False),
     Column("id", Text, nullable=False),
     Column("version", Integer, nullable=False),
-    Column("text", Text, nullable=False),
-    Column("equality", LargeBinary, nullable=False),  # SHA-256 of the normalised text
+    Column("body", LargeBinary, nullable=False),  # text, contexts, source, reason
+    Column("equality", LargeBinary, nullable=False),  # keyed hash of the normalised text
     Column("kind", Text, nullable=False),
     Column("strength", Text, nullable=False),
     Column("scope", Text, nullable=False),
-    Column("contexts", Text, nullable=False),  # JSON list
-    Column("source", Text, nullable=False),
-    Column("reason", Text),
     Column("valid_from", BigInteger, nullable=False),
     Column("valid_to", BigInteger),
     Column("recorded_at", BigInteger, nullable=False),
@@ -67,7 +86,7 @@ statements = Table(
     Column("retired_at", BigInteger),
     Column("revision_to", Integer),
     Column("ends_at", BigInteger),
-    Column("end_reason", Text),
+    Column("end_note", LargeBinary),  # the reason
     UniqueConstraint("tenant", "id", "version"),
     Index(None, "subject_key", "ends_at"),
     Index(None, "subject_key", "equality"),
@@ -77,9 +96,7 @@ decisions = Table(
     "decisions",
     metadata,
     Column("statement_key", Text, ForeignKey("statements.key"), primary_key=True),
-    Column("situation", Text, nullable=False),
-    Column("choice", Text, nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # situation, choice, reason
 )
 
 weighed = Table(
@@ -93,15 +110,13 @@ weighed = Table(
 proposals = Table(
     "proposals",
     metadata,
+    Column("tenant", Text, primary_key=True),
     Column("id", Text, primary_key=True),
-    Column("tenant", Text, nullable=False),
     Column("subject_key", Integer, ForeignKey("subjects.key"), nullable=False),
-    Column("text", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # text, contexts, source
     Column("kind", Text, nullable=False),
     Column("strength", Text, nullable=False),
     Column("scope", Text, nullable=False),
-    Column("contexts", Text, nullable=False),
-    Column("source", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("proposed_at", BigInteger, nullable=False),
     Column("decided_at", BigInteger),
@@ -125,36 +140,80 @@ vectors = Table(
     Column("statement_key", Text, ForeignKey("statements.key"), primary_key=True),
     Column("embedder", Text, ForeignKey("embedders.digest"), primary_key=True),
     Column("components", LargeBinary, nullable=False),  # int8
-    Column("hash", LargeBinary, nullable=False),  # SHA-256 of the components
+    Column("hash", LargeBinary, nullable=False),  # keyed hash of the components
 )
 
 ledgers = Table(
     "ledgers",
     metadata,
     Column("tenant", Text, primary_key=True),
-    Column("sequence", BigInteger, nullable=False),  # of the last entry
-    Column("head", Text, nullable=False),  # its hash
+    Column("log", Text, nullable=False),  # names the log in its checkpoints
+    Column("size", BigInteger, nullable=False),  # leaves
+    Column("data_key", Text, ForeignKey("data_keys.key"), nullable=False),
+    Column("signing_key", Text, ForeignKey("data_keys.key"), nullable=False),
 )
 
-evidence = Table(
-    "evidence",
+ledger = Table(
+    "ledger",
     metadata,
     Column("tenant", Text, primary_key=True),
-    Column("sequence", BigInteger, primary_key=True),
-    Column("id", Text, nullable=False),
+    Column("position", BigInteger, primary_key=True),  # from 0
+    Column("event", Text, nullable=False),
     Column("type", Text, nullable=False),
-    Column("recorded_at", BigInteger, nullable=False),
-    Column("payload", LargeBinary, nullable=False),  # canonical JSON
-    Column("previous", Text, nullable=False),
-    Column("hash", Text, nullable=False),
-    UniqueConstraint("tenant", "id"),
+    Column("leaf", LargeBinary, nullable=False),  # canonical JSON
+    UniqueConstraint("event"),
 )
 
-evidence_subjects = Table(
-    "evidence_subjects",
+payloads = Table(
+    "payloads",
     metadata,
     Column("tenant", Text, primary_key=True),
-    Column("subject", Text, primary_key=True),
-    Column("sequence", BigInteger, primary_key=True),
-    Column("position", Integer, nullable=False),  # order of precedence
+    Column("position", BigInteger, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+subject_events = Table(
+    "subject_events",
+    metadata,
+    Column("subject_key", Integer, ForeignKey("subjects.key"), primary_key=True),
+    Column("sequence", Integer, primary_key=True),  # the subject's own, from 1
+    Column("tenant", Text, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("place", Integer, nullable=False),  # order of precedence
+    UniqueConstraint("tenant", "position", "place"),
+)
+
+tiles = Table(
+    "tiles",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("level", Integer, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("hashes", LargeBinary, nullable=False),  # at most 256 of 32 bytes
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("log", Text, primary_key=True),
+    Column("size", BigInteger, primary_key=True),
+    Column("note", Text, nullable=False),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("position", BigInteger, primary_key=True),  # of its event in the ledger
+    Column("kind", Text, nullable=False),  # policy or embedder
+    Column("digest", Text, nullable=False),
+    Column("body", Text, nullable=False),  # canonical JSON
+    Index(None, "tenant", "kind", "position"),
+)
+
+unfinished = Table(
+    "unfinished",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("detail", Text, nullable=False),  # what is yet to be purged from the disk
 )

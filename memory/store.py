@@ -10,17 +10,16 @@ on it no longer holds. So a version holds at valid time t, as known at record ti
     no retirement of it or of a later version, recorded by k, has ``ends_at`` ≤ t
 
 and at most one version of a statement does. Any change raises its subject's revision
-by one. Functions take a connection and never commit.
+by one, and appends to the ledger what it wrote, in the same transaction. What was said is
+sealed with the subject's data key. Functions never commit.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     FromClause,
     RowMapping,
     and_,
@@ -35,163 +34,236 @@ from sqlalchemy import (
     update,
 )
 
-from . import times
+from . import ledger, times, vectors
 from .database import insert_missing
 from .errors import InvalidInputError, NotFoundError
 from .identifiers import is_id, new_id, quoted
-from .models import Kind, Scope, Statement, Strength
+from .models import Statement
+from .record import Snapshot, Transaction
 from .schema import statements, subjects
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A version that is about to be written; its key is already that of its vector."""
-
-    text: str
-    equality: bytes
-    kind: Kind
-    strength: Strength
-    scope: Scope
-    contexts: tuple[str, ...]
-    source: str
-    valid_from: int | None
-    valid_to: int | None
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A stored version with what only the inside needs: its key and its bounds."""
-
-    key: str
-    statement: Statement
-    valid_from: int
-    valid_to: int | None
-    place: int = 0
-    """Among the statements that were written in one change."""
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """Where a subject stands: its revision, and when that was recorded."""
-
-    key: int
-    name: str
-    revision: int
-    changed_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One change of one subject: the revision that it makes, and its record time."""
-
-    subject: Subject
-    revision: int
-    at: int
-
-
-SUBJECT = select(subjects.c.key, subjects.c.revision, subjects.c.changed_at).where(
-    subjects.c.tenant == bindparam("of"), subjects.c.name == bindparam("called")
+from .sealing import Sealer
+from .vectors import Embedded
+from .versions import (
+    Change,
+    Draft,
+    Kept,
+    Subject,
+    Version,
+    build,
+    described,
+    ends_of,
+    kept_row,
+    new_row,
+    open_body,
 )
-"""Where a subject stands: its key, revision and change time, by ``of`` (tenant) and ``called``."""
+
+SUBJECT = select(
+    subjects.c.key, subjects.c.revision, subjects.c.changed_at, subjects.c.data_key
+).where(subjects.c.tenant == bindparam("of"), subjects.c.name == bindparam("called"))
+"""Where a subject stands: its key, revision, change time and data key, by ``of`` (tenant)
+and ``called``."""
 
 
-def subject(connection: Connection, tenant: str, name: str) -> Subject | None:
+def subject(snapshot: Snapshot, name: str) -> Subject | None:
     """Read where a subject stands; None if nothing was ever recorded for it."""
-    row = connection.execute(SUBJECT, {"of": tenant, "called": name}).first()
-    return None if row is None else Subject(row.key, name, row.revision, row.changed_at)
+    row = snapshot.quick(SUBJECT, of=snapshot.tenant, called=name)
+    return None if row is None else Subject(row[0], name, row[1], row[2], row[3])
 
 
-def subject_names(connection: Connection, tenant: str) -> list[str]:
+def subject_names(snapshot: Snapshot) -> list[str]:
     """List the subjects of a tenant."""
-    return list(
-        connection.execute(
-            select(subjects.c.name).where(subjects.c.tenant == tenant).order_by(subjects.c.name)
-        ).scalars()
-    )
+    named = select(subjects.c.name).where(subjects.c.tenant == snapshot.tenant)
+    return list(snapshot.execute(named.order_by(subjects.c.name)).scalars())
 
 
-def begin_change(connection: Connection, tenant: str, name: str) -> Change:
+def ensure_subject(tx: Transaction, name: str) -> Subject:
+    """Give where a subject stands; one that is new gets its data key."""
+    found = subject(tx, name)
+    if found is None:
+        new = {
+            "tenant": tx.tenant, "name": name, "revision": 0, "changed_at": 0, "events": 0,
+            "data_key": tx.vault.create(tx.connection, tx.tenant),
+        }  # fmt: skip
+        tx.execute(insert_missing(tx.connection, subjects), [new])
+        found = subject(tx, name)
+        assert found is not None
+    return found
+
+
+def begin_change(tx: Transaction, name: str) -> Change:
     """Raise a subject's revision and give the change its record time.
 
     Record time is the wall clock, but always later than the subject's last change,
-    also when the clock was set back.
+    also when the clock was set back. Every change writes an event of its subject.
     """
-    if subject(connection, tenant, name) is None:
-        new = insert_missing(connection, subjects)
-        connection.execute(new.values(tenant=tenant, name=name, revision=0, changed_at=0))
-    where = and_(subjects.c.tenant == tenant, subjects.c.name == name)
-    connection.execute(update(subjects).where(where).values(revision=subjects.c.revision + 1))
-    found = subject(connection, tenant, name)
-    assert found is not None
-    at = max(times.now(), found.changed_at + 1)
-    connection.execute(update(subjects).where(where).values(changed_at=at))
-    return Change(found, found.revision, at)
+    found = ensure_subject(tx, name)
+    change = Change(found, found.revision + 1, max(times.now(), found.changed_at + 1))
+    place_change(tx, change)
+    return change
+
+
+def place_change(tx: Transaction, change: Change) -> None:
+    """Note a change as its subject's latest."""
+    tx.quick(_CHANGED, called=change.subject.key, to=change.revision, at=change.at)
+
+
+_CHANGED = (
+    update(subjects)
+    .where(subjects.c.key == bindparam("called"))
+    .values(revision=bindparam("to"), changed_at=bindparam("at"))
+)
 
 
 def write(
-    connection: Connection, tenant: str, change: Change, drafts: Sequence[Draft]
+    tx: Transaction,
+    change: Change,
+    drafts: Sequence[Draft],
+    embedded: Embedded,
+    about: Mapping[str, Any] | None = None,
 ) -> list[Version]:
-    """Write new statements, each as its version 1.
+    """Write new statements, each as its version 1, with their vectors.
+
+    Args:
+        tx: the transaction.
+        change: of one subject.
+        drafts: n statements.
+        embedded: their n vectors.
+        about: further fields for their events.
 
     Raises:
         InvalidInputError: a statement would end before it begins.
     """
+    sealer = tx.sealer(change.subject.data_key)
     rows = [
-        _new_row(tenant, change, draft, new_id("st"), version=1, place=place)
+        new_row(tx.tenant, change, draft, sealer, new_id("st"), version=1, place=place)
         for place, draft in enumerate(drafts)
     ]
     if rows:
-        connection.execute(insert(statements), rows)
-    return [_inserted(row, change.subject.name) for row in rows]
+        tx.execute(insert(statements), rows)
+    vectors.save(tx, embedded, [row["key"] for row in rows], [sealer] * len(rows))
+    versions = [build(row, change.subject.name, sealer) for row in rows]
+    for place, row in enumerate(rows):
+        fields = {**described(row, sealer), "vector": embedded.note(place), **(about or {})}
+        ledger.append(tx, "statement.put", fields, subjects=[change.subject.key])
+    return versions
 
 
 def revise(
-    connection: Connection,
-    tenant: str,
+    tx: Transaction,
     change: Change,
     old: Version,
     draft: Draft,
+    embedded: Embedded,
     reason: str | None,
 ) -> Version:
     """Write the next version of a statement; the one before holds until the new one begins."""
     before = old.statement
-    row = _new_row(
-        tenant, change, draft, before.id, version=before.version + 1, place=0, reason=reason
+    sealer = tx.sealer(change.subject.data_key)
+    row = new_row(
+        tx.tenant,
+        change,
+        draft,
+        sealer,
+        before.id,
+        version=before.version + 1,
+        place=0,
+        reason=reason,
     )
-    _close(connection, change, old.key, None, None)
-    connection.execute(insert(statements), [row])
-    return _inserted(row, change.subject.name)
+    ends = _close(tx, change, old.key, None, None)
+    tx.execute(insert(statements), [row])
+    vectors.save(tx, embedded, [row["key"]], [sealer])
+    fields = {**described(row, sealer), "vector": embedded.note(0), "ends": ends}
+    ledger.append(tx, "statement.supersede", fields, subjects=[change.subject.key])
+    return build(row, change.subject.name, sealer)
 
 
-def retire(
-    connection: Connection, tenant: str, change: Change, old: Version, reason: str | None
-) -> Statement:
+def retire(tx: Transaction, change: Change, old: Version, reason: str | None) -> Statement:
     """Note that a statement no longer holds, from this change on."""
-    _close(connection, change, old.key, change.at, reason)
-    return latest(connection, tenant, old.statement.id).statement
+    sealer = tx.sealer(change.subject.data_key)
+    note = None if reason is None else sealer.seal(reason.encode(), f"end {old.key}")
+    ends = _close(tx, change, old.key, change.at, note)
+    fields = {"id": old.statement.id, "ends": ends, "end_reason": reason}
+    ledger.append(tx, "statement.retire", fields, subjects=[change.subject.key])
+    return latest(tx, old.statement.id).statement
 
 
-def latest(connection: Connection, tenant: str, statement_id: str) -> Version:
+def restore(
+    tx: Transaction, found: Subject, kept: Sequence[Kept], origin: Mapping[str, Any]
+) -> None:
+    """Write versions as another record has them; their vectors are the caller's to write.
+
+    Each is an event of its own, in the order in which they came about there.
+
+    Args:
+        tx: the transaction.
+        found: the subject.
+        kept: all versions of some statements.
+        origin: fields that say where they come from, for their events.
+    """
+    sealer = tx.sealer(found.data_key)
+    rows = [kept_row(tx.tenant, found, each, sealer) for each in kept]
+    if rows:
+        tx.execute(insert(statements), rows)
+    ended = {(each.id, each.version): row for each, row in zip(kept, rows, strict=True)}
+    events: list[tuple[int, int, str, dict[str, Any]]] = []
+    for each, row in zip(kept, rows, strict=True):
+        fields = {**described(row, sealer), "vector": each.vector, **origin}
+        if each.decision is not None:
+            fields["decision"] = each.decision
+        if each.version > 1:
+            fields["ends"] = ends_of(ended[each.id, each.version - 1])
+        kind = "statement.put" if each.version == 1 else "statement.supersede"
+        events.append((each.revision, each.place, kind, fields))
+        if each.ends is not None and (each.id, each.version + 1) not in ended:
+            fields = {"id": each.id, "ends": ends_of(row), "end_reason": each.ends.reason}
+            fields |= origin
+            events.append((each.ends.revision, 0, "statement.retire", fields))
+    for _, _, kind, fields in sorted(events, key=lambda event: event[:2]):
+        ledger.append(tx, kind, fields, subjects=[found.key])
+
+
+def known_ids(snapshot: Snapshot, ids: Iterable[str]) -> set[str]:
+    """Give those ids that statements of this tenant have already."""
+    wanted = list(ids)
+    found: set[str] = set()
+    for start in range(0, len(wanted), 500):
+        query = select(statements.c.id).where(
+            statements.c.tenant == snapshot.tenant,
+            statements.c.id.in_(wanted[start : start + 500]),
+        )
+        found.update(snapshot.execute(query).scalars())
+    return found
+
+
+def rows_of_subject(snapshot: Snapshot, found: Subject) -> Iterator[RowMapping]:
+    """Read every version of a subject as it is stored, in the order of revisions."""
+    query = select(statements).where(statements.c.subject_key == found.key)
+    query = query.order_by(
+        statements.c.revision_from, statements.c.place, statements.c.id, statements.c.version
+    )
+    yield from snapshot.execute(query).mappings()
+
+
+def latest(snapshot: Snapshot, statement_id: str) -> Version:
     """Read the newest version of a statement.
 
     Raises:
         NotFoundError: this tenant has no statement with that id.
     """
-    return _to_version(_rows_of(connection, tenant, statement_id)[-1])
+    return _to_version(snapshot, _rows_of(snapshot, statement_id)[-1])
 
 
-def history(connection: Connection, tenant: str, statement_id: str) -> list[Statement]:
+def history(snapshot: Snapshot, statement_id: str) -> list[Statement]:
     """Read every version of a statement, oldest first.
 
     Raises:
         NotFoundError: this tenant has no statement with that id.
     """
-    return [_to_version(row).statement for row in _rows_of(connection, tenant, statement_id)]
+    return [_to_version(snapshot, row).statement for row in _rows_of(snapshot, statement_id)]
 
 
 def as_known(
-    connection: Connection,
+    snapshot: Snapshot,
     found: Subject,
     *,
     as_of: int,
@@ -202,7 +274,7 @@ def as_known(
     """Read what held at a valid time, as far as was known at a record time.
 
     Args:
-        connection: to read on.
+        snapshot: to read in.
         found: the subject.
         as_of: valid time, in microseconds.
         known_at: record time, in microseconds; None: all that is recorded.
@@ -234,16 +306,16 @@ def as_known(
         )
     versions: dict[str, Version] = {}
     query = query.order_by(statements.c.id, statements.c.version)
-    for row in connection.execute(query).mappings():
-        versions[row["id"]] = _to_version(row, known_at, revision)
+    for row in snapshot.execute(query).mappings():
+        versions[row["id"]] = _to_version(snapshot, row, known_at, revision)
     return list(versions.values())
 
 
-def next_boundary(connection: Connection, found: Subject, *, after: int) -> int | None:
+def next_boundary(snapshot: Snapshot, found: Subject, *, after: int) -> int | None:
     """Tell when the set in force next changes by the mere passing of time; None: never."""
     columns = (statements.c.valid_from, statements.c.valid_to, statements.c.ends_at)
     bounds = [
-        connection.execute(
+        snapshot.execute(
             select(func.min(column)).where(statements.c.subject_key == found.key, column > after)
         ).scalar()
         for column in columns
@@ -252,21 +324,23 @@ def next_boundary(connection: Connection, found: Subject, *, after: int) -> int 
 
 
 def equal_statements(
-    connection: Connection, found: Subject, equalities: Iterable[bytes], *, as_of: int
+    snapshot: Snapshot, found: Subject, equalities: Iterable[bytes], *, as_of: int
 ) -> dict[bytes, Version]:
     """Find the statements not yet ended whose normalised text is among ``equalities``."""
-    wanted = list(dict.fromkeys(equalities))
+    sealer = snapshot.sealer(found.data_key)
+    wanted = {sealer.keyed_hash(equality): equality for equality in equalities}
+    keyed = list(wanted)
     result: dict[bytes, Version] = {}
-    for start in range(0, len(wanted), 500):
+    for start in range(0, len(keyed), 500):
         query = _select().where(
             statements.c.subject_key == found.key,
-            statements.c.equality.in_(wanted[start : start + 500]),
+            statements.c.equality.in_(keyed[start : start + 500]),
             statements.c.retired_at.is_(None),
             or_(statements.c.valid_to.is_(None), statements.c.valid_to > as_of),
         )
         query = query.order_by(statements.c.recorded_at, statements.c.id)
-        for row in connection.execute(query).mappings():
-            result.setdefault(row["equality"], _to_version(row))
+        for row in snapshot.execute(query).mappings():
+            result.setdefault(wanted[row["equality"]], _to_version(snapshot, row))
     return result
 
 
@@ -278,35 +352,58 @@ class Text:
     text: str
     tenant: str
     name: str
+    subject: int
+    sealer: Sealer
 
 
-def read_texts(connection: Connection, keys: Sequence[str]) -> list[Text]:
-    """Read the texts of versions; unknown keys are left out."""
-    return [
-        Text(row.key, row.text, row.tenant, row.name)
-        for start in range(0, len(keys), 500)
-        for row in connection.execute(
-            select(statements.c.key, statements.c.text, subjects.c.tenant, subjects.c.name)
-            .join(subjects, subjects.c.key == statements.c.subject_key)
-            .where(statements.c.key.in_(keys[start : start + 500]))
-        )
-    ]
+def read_texts(snapshot: Snapshot, keys: Sequence[str]) -> list[Text]:
+    """Read the texts of versions, of any tenant, by subject; unknown keys are left out."""
+    columns = (statements, subjects.c.data_key, subjects.c.name)
+    found: list[Text] = []
+    for start in range(0, len(keys), 500):
+        query = select(*columns).join(subjects, subjects.c.key == statements.c.subject_key)
+        query = query.where(statements.c.key.in_(keys[start : start + 500]))
+        for row in snapshot.execute(query).mappings():
+            sealer = snapshot.sealer(row["data_key"])
+            text = open_body(row, sealer)["text"]
+            whose = (row["tenant"], row["name"], row["subject_key"])
+            found.append(Text(row["key"], text, *whose, sealer))
+    return sorted(found, key=lambda each: each.subject)
 
 
-def version_owners(connection: Connection) -> list[tuple[str, str, list[str]]]:
-    """List (tenant, subject, keys of all versions), over all tenants."""
-    owners: dict[tuple[str, str], list[str]] = {}
-    for row in connection.execute(
-        select(subjects.c.tenant, subjects.c.name, statements.c.key)
+def save_anew(tx: Transaction, embedded: Embedded, texts: Sequence[Text]) -> None:
+    """Keep the vectors of stored versions of one subject, by an embedder new to them."""
+    vectors.save(tx, embedded, [each.key for each in texts], [each.sealer for each in texts])
+    hashes = {each.key: embedded.note(row)["sha256"] for row, each in enumerate(texts)}
+    fields = {"embedder": embedded.embedder, "vectors": hashes}
+    ledger.append(tx, "statement.embed", fields, subjects=[texts[0].subject])
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A subject of any tenant, and the keys of all its versions."""
+
+    tenant: str
+    name: str
+    data_key: str
+    keys: list[str]
+
+
+def version_owners(snapshot: Snapshot) -> list[Owner]:
+    """List whose versions there are, over all tenants."""
+    owners: dict[int, Owner] = {}
+    for row in snapshot.execute(
+        select(subjects, statements.c.key.label("version_key"))
         .join(statements, statements.c.subject_key == subjects.c.key)
         .order_by(subjects.c.key, statements.c.recorded_at, statements.c.key)
     ):
-        owners.setdefault((row.tenant, row.name), []).append(row.key)
-    return [(tenant, name, keys) for (tenant, name), keys in owners.items()]
+        owner = owners.setdefault(row.key, Owner(row.tenant, row.name, row.data_key, []))
+        owner.keys.append(row.version_key)
+    return list(owners.values())
 
 
 def _select() -> Any:
-    return select(statements, subjects.c.name.label("subject")).join(
+    return select(statements, subjects.c.name.label("subject"), subjects.c.data_key).join(
         subjects, subjects.c.key == statements.c.subject_key
     )
 
@@ -328,11 +425,11 @@ def _ended(
     return ended if known_at is None else and_(ended, table.c.retired_at <= known_at)
 
 
-def _rows_of(connection: Connection, tenant: str, statement_id: str) -> Sequence[RowMapping]:
-    query = _select().where(statements.c.tenant == tenant, statements.c.id == statement_id)
+def _rows_of(snapshot: Snapshot, statement_id: str) -> Sequence[RowMapping]:
+    query = _select().where(statements.c.tenant == snapshot.tenant, statements.c.id == statement_id)
     rows: Sequence[RowMapping] = ()
     if is_id(statement_id):
-        rows = connection.execute(query.order_by(statements.c.version)).mappings().all()
+        rows = snapshot.execute(query.order_by(statements.c.version)).mappings().all()
     if not rows:
         raise NotFoundError(
             f"there is no statement {quoted(statement_id)}; list them with: holdfast list"
@@ -341,65 +438,26 @@ def _rows_of(connection: Connection, tenant: str, statement_id: str) -> Sequence
 
 
 def _close(
-    connection: Connection, change: Change, key: str, ends_at: int | None, reason: str | None
-) -> None:
-    done = connection.execute(
+    tx: Transaction, change: Change, key: str, ends_at: int | None, note: bytes | None
+) -> dict[str, Any]:
+    """Fill in a version's end; give what the ledger keeps of it."""
+    ends = {"retired_at": change.at, "revision_to": change.revision, "ends_at": ends_at}
+    done = tx.execute(
         update(statements)
         .where(statements.c.key == key, statements.c.retired_at.is_(None))
-        .values(
-            retired_at=change.at, revision_to=change.revision, ends_at=ends_at, end_reason=reason
-        )
+        .values(**ends, end_note=note)
     )
     if not done.rowcount:
         raise InvalidInputError(
             "the statement was revised or retired meanwhile; look at its history and try again"
         )
-
-
-def _new_row(
-    tenant: str,
-    change: Change,
-    draft: Draft,
-    statement_id: str,
-    *,
-    version: int,
-    place: int,
-    reason: str | None = None,
-) -> dict[str, Any]:
-    valid_from = change.at if draft.valid_from is None else draft.valid_from
-    if draft.valid_to is not None and draft.valid_to <= valid_from:
-        begins = times.to_datetime(valid_from).isoformat(timespec="seconds")
-        raise InvalidInputError(
-            f"valid_to must be later than valid_from ({begins}); give both in order"
-        )
-    return {
-        "key": draft.key,
-        "tenant": tenant,
-        "subject_key": change.subject.key,
-        "id": statement_id,
-        "version": version,
-        "text": draft.text,
-        "equality": draft.equality,
-        "kind": draft.kind,
-        "strength": draft.strength,
-        "scope": draft.scope,
-        "contexts": json.dumps(draft.contexts),
-        "source": draft.source,
-        "reason": reason,
-        "valid_from": valid_from,
-        "valid_to": draft.valid_to,
-        "recorded_at": change.at,
-        "revision_from": change.revision,
-        "place": place,
-    }
-
-
-def _inserted(row: dict[str, Any], name: str) -> Version:
-    return _build(row | {"subject": name, "end_reason": None}, None)
+    kept = ends_of({**ends, "key": key})
+    assert kept is not None
+    return kept
 
 
 def _to_version(
-    row: RowMapping, known_at: int | None = None, revision: int | None = None
+    snapshot: Snapshot, row: RowMapping, known_at: int | None = None, revision: int | None = None
 ) -> Version:
     """Build a version as the record showed it: an end recorded later is not shown."""
     ended = row["retired_at"]
@@ -408,25 +466,4 @@ def _to_version(
         or (known_at is not None and ended > known_at)
     ):
         ended = None
-    return _build(row, ended)
-
-
-def _build(row: Mapping[Any, Any], ended: int | None) -> Version:
-    valid_to: int | None = row["valid_to"]
-    statement = Statement(
-        id=row["id"],
-        subject=row["subject"],
-        text=row["text"],
-        kind=row["kind"],
-        strength=row["strength"],
-        scope=row["scope"],
-        contexts=() if row["contexts"] == "[]" else tuple(json.loads(row["contexts"])),
-        version=row["version"],
-        valid_from=times.to_datetime(row["valid_from"]),
-        valid_to=None if valid_to is None else times.to_datetime(valid_to),
-        recorded_at=times.to_datetime(row["recorded_at"]),
-        retired_at=None if ended is None else times.to_datetime(ended),
-        source=row["source"],
-        reason=(row["end_reason"] if ended is not None else None) or row["reason"],
-    )
-    return Version(row["key"], statement, row["valid_from"], valid_to, row["place"])
+    return build(row, row["subject"], snapshot.sealer(row["data_key"]), ended)

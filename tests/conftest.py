@@ -11,6 +11,8 @@ from holdfast import Holdfast, Settings
 from holdfast.memory.chroma import ChromaVectors
 from holdfast.memory.database import Database
 from holdfast.memory.directory import DataDirectory
+from holdfast.memory.keys import KeySource
+from holdfast.memory.record import Record, open_vault
 
 settings.register_profile("holdfast", deadline=None)  # a shared machine stalls now and then
 settings.load_profile("holdfast")
@@ -19,9 +21,13 @@ settings.load_profile("holdfast")
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep tests off the user's own data and settings."""
-    for name in ("DATA", "SUBJECT", "EMBEDDER", "DATABASE_URL", "CHROMA_URL", "URL", "DEBUG"):
+    for name in (
+        "DATA", "SUBJECT", "EMBEDDER", "DATABASE_URL", "CHROMA_URL", "URL", "DEBUG", "MASTER_KEY",
+        "KEY_FILE", "KEY_HOOK", "CHECKPOINT_DIR",
+    ):  # fmt: skip
         monkeypatch.delenv(f"HOLDFAST_{name}", raising=False)
     monkeypatch.setenv("HOLDFAST_DATA", str(tmp_path / "default-data"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
 @pytest.fixture
@@ -30,6 +36,12 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database = Database(f"sqlite:///{tmp_path / 'test.db'}", place="the test's folder")
     yield database
     database.close()
+
+
+@pytest.fixture
+def record(database: Database, tmp_path: Path) -> Record:
+    """An empty record of the tenant ``local`` in ``database``, with a key of its own."""
+    return Record(database, open_vault(database, KeySource(folder=tmp_path / "keys")), "local")
 
 
 def open_with(

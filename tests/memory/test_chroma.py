@@ -1,7 +1,7 @@
 """Chroma by key: exact, and every failure of it a StorageError. Embedded, and a real server."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,85 @@ def test_chroma_is_told_neither_texts_nor_names(chroma: ChromaVectors, tmp_path:
     assert b"holdfast-1111111111111111-" in content
     assert b"Tenantius" not in content
     assert b"Subjectina" not in content
+
+
+def in_files(folder: Path, parts: Sequence[bytes]) -> set[bytes]:
+    """Those of the parts that lie somewhere in the files of a folder."""
+    content = b"".join(p.read_bytes() for p in folder.rglob("*") if p.is_file())
+    return {part for part in parts if part in content}
+
+
+def test_a_collection_that_was_dropped_is_gone_and_no_other(chroma: ChromaVectors) -> None:
+    ada, other = (collection_name(embedder, "t", "ada") for embedder in (E1, E2))
+    for embedder in (E1, E2):
+        chroma.put(embedder, "t", "ada", ["a"], np.ones((1, 4), np.int8))
+    chroma.drop([ada, "holdfast-of-nobody"])
+    assert chroma.get(E1, "t", "ada", ["a"]) == {}
+    assert [name for name, _ in chroma.keys_by_collection()] == [other]
+    assert list(chroma.get(E2, "t", "ada", ["a"])) == ["a"]
+    chroma.drop([])
+    chroma.put(E1, "t", "ada", ["b"], np.ones((1, 4), np.int8))
+    assert list(chroma.get(E1, "t", "ada", ["a", "b"])) == ["b"], "it can be begun anew"
+
+
+@pytest.mark.parametrize("count", [300, 900])  # before and after it comes to be in the index
+def test_a_purge_leaves_nothing_of_a_dropped_collection_in_the_files(
+    chroma: ChromaVectors, tmp_path: Path, count: int
+) -> None:
+    ada = collection_name(E1, "t", "ada")
+    another = next(n for n in map(str, range(1000)) if collection_name(E1, "t", n) == ada)
+    matrix = np.random.default_rng(9).integers(-127, 128, (3, count, 16), np.int8)
+    keys = [[f"{whose}-{i:04d}" for i in range(count)] for whose in ("gone", "with", "apart")]
+    chroma.put(E1, "t", "ada", keys[0], matrix[0])
+    chroma.put(E1, "t", another, keys[1], matrix[1])  # in the same collection
+    chroma.put(E2, "t", "bo", keys[2], matrix[2])
+    rows = [row.astype(np.float32).tobytes() for row in matrix[0]]
+    secrets = [*rows, *(key.encode() for key in keys[0])]
+    folder = tmp_path / "chroma"
+    assert in_files(folder, secrets) == set(secrets)
+    indexed = any(rows[0] in path.read_bytes() for path in folder.rglob("data_level0.bin"))
+    assert indexed == (count == 900)
+    chroma.drop([ada])
+    chroma.put(E1, "t", another, keys[1], matrix[1])
+    assert in_files(folder, rows), "or a purge would have nothing to do"
+    assert in_files(folder, secrets[count:])
+    assert chroma.purge()
+    assert in_files(folder, secrets) == set()
+    for embedder, subject, number in ((E1, another, 1), (E2, "bo", 2)):
+        got = chroma.get(embedder, "t", subject, keys[number])
+        assert all(np.array_equal(got[k], matrix[number][i]) for i, k in enumerate(keys[number]))
+    chroma.put(E1, "t", "ada", ["new"], matrix[0][:1])  # and it goes on
+    assert np.array_equal(chroma.get(E1, "t", "ada", ["new"])["new"], matrix[0][0])
+
+
+def test_a_purge_removes_what_was_put_aside_and_needs_no_folder(tmp_path: Path) -> None:
+    chroma = ChromaVectors(folder=tmp_path / "chroma")
+    check_exact(chroma)
+    assert chroma.start_over()
+    assert (tmp_path / "chroma.damaged").exists()
+    assert chroma.purge()
+    assert not (tmp_path / "chroma.damaged").exists()
+    check_exact(chroma)
+    chroma.close()
+
+
+def test_the_files_of_a_server_are_not_purged(server: str) -> None:
+    chroma = ChromaVectors(url=server)
+    chroma.put(E2, "t", "to be dropped", ["a"], np.ones((1, 4), np.int8))
+    chroma.drop([collection_name(E2, "t", "to be dropped")])
+    assert chroma.get(E2, "t", "to be dropped", ["a"]) == {}
+    assert not chroma.purge(), "they are its operator's"
+    chroma.close()
+
+
+def test_a_file_that_cannot_be_purged_is_a_storage_error(
+    chroma: ChromaVectors, tmp_path: Path
+) -> None:
+    check_exact(chroma)
+    chroma.close()
+    (tmp_path / "chroma" / "chroma.sqlite3").write_bytes(b"no database at all " * 1000)
+    with pytest.raises(StorageError):
+        chroma.purge()
 
 
 @pytest.mark.parametrize("wrong", [0.5, 128.0, -300.0, 1e30])

@@ -1,11 +1,17 @@
 """Decisions with the versions that they weighed, through the store and through the engine."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from fakes import FakeEmbedder
+from sqlalchemy import select, text
 
 from holdfast import Holdfast, InvalidInputError, NotFoundError
 from holdfast.memory import store
+from holdfast.memory.errors import DamagedError
 from holdfast.memory.models import Decision, Weighed
+from holdfast.memory.schema import decisions, statements
 
 
 @pytest.fixture
@@ -96,11 +102,13 @@ def test_no_call_reaches_what_belongs_to_another_tenant(fake: Holdfast, other: H
         (other.reject, proposal.id),
         (other.explain, found.evidence_id),
         (other.replay, found.evidence_id),
+        (other.audit.entry, found.evidence_id),
     ):
         with pytest.raises(NotFoundError):
             call(id_)
     assert other.statements("ada") == other.proposals("ada", status=None) == other.evidence() == []
     assert other.evidence("ada") == other.subjects() == []
+    assert other.audit.events(limit=None) == other.audit.events("ada", limit=None) == []
     assert fake.statements("ada") == [statement]
     assert fake.proposals("ada") == [proposal]
     assert other.retrieve("ada", "small teams", record=False).candidates == []
@@ -108,8 +116,8 @@ def test_no_call_reaches_what_belongs_to_another_tenant(fake: Holdfast, other: H
 
 def test_any_change_of_a_subject_raises_its_revision_by_one(fake: Holdfast) -> None:
     def revision() -> int:
-        with fake._database.read() as connection:  # pyright: ignore[reportPrivateUsage]
-            found = store.subject(connection, "local", "ada")
+        with fake._record.snapshot() as snapshot:  # pyright: ignore[reportPrivateUsage]
+            found = store.subject(snapshot, "ada")
             return 0 if found is None else found.revision
 
     (statement,) = fake.add("ada", "I like small teams.")
@@ -135,3 +143,67 @@ def test_any_change_of_a_subject_raises_its_revision_by_one(fake: Holdfast) -> N
     fake.retrieve("ada", "teams")
     fake.add("bo", "Something else.")
     assert revision() == before + 7
+
+
+def test_a_decision_is_one_event_with_its_parts_and_the_versions_it_weighed(
+    fake: Holdfast,
+) -> None:
+    first, second = fake.add_many("ada", ["I like small teams.", "Money is not all."])
+    revised = fake.revise(first.id, "I like very small teams.")
+    before = fake.audit.events(limit=None)
+    decision = decide(fake, second.id, first.id)
+    with fake._record.snapshot() as snapshot:  # pyright: ignore[reportPrivateUsage]
+        found = snapshot.execute(select(statements.c.id, statements.c.version, statements.c.key))
+        keys = {(row.id, row.version): row.key for row in found}
+    event, *others = fake.audit.events(limit=None)
+    assert others == before
+    assert (event.type, event.subjects) == ("statement.put", ("ada",))
+    assert event.payload["statement"]["id"] == decision.id
+    assert event.payload["text"] == decision.statement.text
+    assert event.payload["decision"] == {
+        "situation": "Job offer 0", "choice": "the smaller team",
+        "reason": "I know everyone there",
+        "weighed": [keys[second.id, 1], keys[revised.id, 2]],
+    }  # fmt: skip
+
+
+def test_the_parts_of_a_decision_lie_sealed_in_the_files(fake: Holdfast, tmp_path: Path) -> None:
+    decision = decide(fake)
+    fake.close()
+    files = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    content = b"".join(path.read_bytes() for path in files)
+    assert decision.id.encode() in content
+    for secret in ("Job offer", "smaller team", "everyone there"):
+        assert secret.encode() not in content
+
+
+@pytest.mark.parametrize("what", ["a bit", "a neighbour's", "another subject's", "a text"])
+def test_parts_of_a_decision_that_were_altered_are_damaged_and_never_shown(
+    fake: Holdfast, what: str
+) -> None:
+    decision = decide(fake, number=1)
+    decide(fake, number=2)
+    decide(fake, subject="bo", number=1)
+    query = (
+        select(decisions.c.body, statements.c.key)
+        .join(statements, statements.c.key == decisions.c.statement_key)
+        .order_by(statements.c.recorded_at)
+    )
+    with fake._database.read() as connection:  # pyright: ignore[reportPrivateUsage]
+        own, neighbour, anothers = connection.execute(query).all()
+    wrong: Any = {
+        "a bit": own.body[:-1] + bytes([own.body[-1] ^ 1]),
+        "a neighbour's": neighbour.body,
+        "another subject's": anothers.body,
+        "a text": "words",
+    }[what]
+    edit = text("UPDATE decisions SET body = :body WHERE statement_key = :key")
+    with fake._database.write() as connection:  # pyright: ignore[reportPrivateUsage]
+        connection.execute(edit, {"body": wrong, "key": own.key})
+    with pytest.raises(DamagedError, match="holdfast audit verify") as caught:
+        fake.decisions("ada")
+    assert "team" not in str(caught.value)
+    assert [each.situation for each in fake.decisions("bo")] == ["Job offer 1"]
+    with fake._database.write() as connection:  # pyright: ignore[reportPrivateUsage]
+        connection.execute(edit, {"body": own.body, "key": own.key})
+    assert fake.decisions("ada")[0] == decision

@@ -10,6 +10,7 @@ import pytest
 from holdfast.memory import errors
 from holdfast.memory.models import (
     Decision,
+    Erasure,
     Evidence,
     Proposal,
     Statement,
@@ -28,12 +29,24 @@ VALUES: list[Any] = [
     STATEMENT,
     Decision(STATEMENT, MARKUP, MARKUP, MARKUP, (Weighed(MARKUP, 1),)),
     Proposal(
-        "pr_a", "ada", MARKUP, "value", "should", "topical", (MARKUP,), MARKUP, "open", WHEN, None,
+        "pr_a",
+        "ada",
+        MARKUP,
+        "value",
+        "should",
+        "topical",
+        (MARKUP,),
+        MARKUP,
+        "open",
+        WHEN,
+        None,
         None,
     ),
-    Evidence("ev_a", "t", 3, MARKUP, (MARKUP,), WHEN, {"text": MARKUP}, "0" * 64, "f" * 64),
-    Verification(False, 2, "f" * 64, "ev_a", MARKUP),
-]  # fmt: skip
+    Evidence("ev_a", "t", 3, MARKUP, (MARKUP,), WHEN, {"text": MARKUP}, "{}", "f" * 64),
+    Verification(False, 2, "AAAA", 1, 1, "leaf 1 (ev_a)", MARKUP),
+    Erasure("ev_a", 2, 1, 7, (MARKUP,)),
+]
+EVIDENCE, FAILED, ERASURE = VALUES[3:]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
@@ -66,11 +79,39 @@ def test_values_print_on_one_line_what_a_reader_looks_for() -> None:
     assert str(plain) == "st_a  must · boundary: I never eat nuts"
     decision = Decision(plain, "Two offers", "the small one", "calm", ())
     assert str(decision) == "st_a  Two offers → the small one, because calm"
-    assert str(VALUES[3]).startswith("ev_a  2026-03-01T09:30:00+00:00  ")
-    whole = Verification(True, 2, "f" * 64)
-    assert str(whole) == f"VERIFIED: 2 entries, head {'f' * 16}"
+    assert str(EVIDENCE) == f"ev_a  2026-03-01T09:30:00+00:00  {MARKUP} for {MARKUP}"
+    of_nobody = dataclasses.replace(EVIDENCE, type="policy", subjects=())
+    assert str(of_nobody) == "ev_a  2026-03-01T09:30:00+00:00  policy for nobody"
+    whole = Verification(True, 12, "AAAA", covered=7)
+    assert str(whole) == "VERIFIED: 12 leaves, 7 under a checkpoint, root AAAA"
+    assert str(FAILED) == f"FAILED at leaf 1 (ev_a): {MARKUP}"
+    done = "erased 2 versions, 1 proposals and the payloads of 7 events; recorded as ev_a"
+    assert str(dataclasses.replace(ERASURE, left=())) == done
+    assert str(ERASURE) == f"{done}\n{MARKUP}", "and what is left to do on lines of its own"
+
+
+def test_a_verification_is_true_if_everything_holds_and_says_whether_something_was_erased() -> None:
+    whole = Verification(True, 12, "AAAA", covered=7)
     assert whole
-    assert not VALUES[4]
+    assert whole.verdict == "VERIFIED"
+    erased = dataclasses.replace(whole, erased=3)
+    assert erased
+    assert erased.verdict == "VERIFIED-ERASED"
+    assert str(erased) == (
+        "VERIFIED-ERASED: 12 leaves, 3 of them erased, 7 under a checkpoint, root AAAA"
+    )
+    assert not FAILED
+    assert FAILED.verdict == "FAILED", "also where something was erased"
+
+
+def test_evidence_says_whether_it_was_erased_and_whether_it_was_carried_in() -> None:
+    assert not EVIDENCE.erased
+    assert not EVIDENCE.imported
+    gone = dataclasses.replace(EVIDENCE, type="retrieval", subjects=(), payload={}, erased=True)
+    assert str(gone) == "ev_a  2026-03-01T09:30:00+00:00  retrieval erased"
+    assert ">erased<" in gone._repr_html_()
+    assert ">erased<" not in EVIDENCE._repr_html_()
+    assert dataclasses.replace(EVIDENCE, payload={"imported": {}}).imported
 
 
 def test_a_table_leaves_out_what_is_empty() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, inspect
+from sqlalchemy import Connection, Text, create_engine, inspect
 
 from holdfast.memory.database import MIGRATIONS, SCHEMA_VERSION, Database
 from holdfast.memory.schema import metadata
@@ -60,6 +60,15 @@ def test_every_constraint_and_index_has_a_name(database: Database) -> None:
             assert table["primary key"]["name"]
             for kind in ("foreign keys", "unique", "indexes"):
                 assert all(json.loads(each)["name"] for each in table[kind])
+
+
+def test_what_subjects_say_has_no_column_of_text() -> None:
+    """It is sealed: only names, ids and the choices of a closed list stand in the clear."""
+    clear = {"key", "tenant", "id", "kind", "strength", "scope", "status", "statement_id",
+             "statement_key", "decision_key", "embedder"}  # fmt: skip
+    for table in ("statements", "decisions", "weighed", "proposals", "vectors", "payloads"):
+        texts = {c.name for c in metadata.tables[table].columns if isinstance(c.type, Text)}
+        assert texts <= clear, table
 
 
 def test_the_newest_migration_is_the_version_that_the_program_knows() -> None:

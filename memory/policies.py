@@ -1,0 +1,45 @@
+"""What retrievals go by: thresholds and budgets, and embedders, as they were over time.
+
+Each one that differs from the last of its kind is an event of the ledger, and a row here
+that names it. It is the tenant's, and about no subject.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from sqlalchemy import bindparam, insert, select
+
+from . import ledger
+from .canonical import canonical
+from .record import Transaction
+from .schema import ledger as leaves
+from .schema import policies
+
+Kind = Literal["policy", "embedder"]
+
+_LAST = (
+    select(policies.c.digest)
+    .where(policies.c.tenant == bindparam("of"), policies.c.kind == bindparam("what"))
+    .order_by(policies.c.position.desc())
+)
+_POSITION = select(leaves.c.position).where(leaves.c.event == bindparam("called"))
+
+
+def note(tx: Transaction, kind: Kind, body: Mapping[str, Any] | None) -> None:
+    """Record what is gone by from now on, if it is another than last."""
+    if body is None:
+        return
+    written = canonical(body)
+    digest = hashlib.sha256(written).hexdigest()
+    last = tx.quick(_LAST, of=tx.tenant, what=kind)
+    if last is not None and last[0] == digest:
+        return
+    event = ledger.append(tx, kind, {"digest": digest, kind: body})
+    position = tx.quick(_POSITION, called=event)
+    assert position is not None
+    tx.execute(
+        insert(policies),
+        [{"tenant": tx.tenant, "position": position[0], "kind": kind, "digest": digest,
+          "body": written.decode()}],
+    )  # fmt: skip
