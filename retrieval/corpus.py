@@ -8,17 +8,19 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..memory.leaf import corpus_digest
 from ..memory.models import STRENGTHS
-from ..memory.store import Change, Version
+from ..memory.sealing import Sealer
 from ..memory.vectors import digest
+from ..memory.versions import Change, Version
 from . import context
 from .scoring import Int8, Int64, Lexicon
 
@@ -35,8 +37,10 @@ class Corpus:
     versions: list[Version]
     matrix: Int8
     """(n, d)."""
-    hashes: list[bytes]
-    """SHA-256 of each vector's bytes."""
+    data_key: str | None = None
+    """The subject's, which no other ever has; None when nothing was ever recorded for it."""
+    sealer: Sealer | None = None
+    """Of the subject."""
     at: int = 0
     """The valid time for which it was read, in microseconds."""
     ends: int | None = None
@@ -62,17 +66,42 @@ class Corpus:
         return Lexicon([version.statement.text for version in self.versions])
 
     @cached_property
+    def rows(self) -> list[str]:
+        """A line for each statement in force: its id, version, and a keyed hash of the rest.
+
+        The rest is all that it says and its vector. Without the subject's data key the
+        line tells which statement it is, and nothing of what it says.
+        """
+        if self.sealer is None:
+            return []
+        return [
+            f"{v.statement.id} {v.statement.version} {self.sealer.keyed_hash(said).hex()}"
+            for v, said in zip(self.versions, self._said(), strict=True)
+        ]
+
+    @cached_property
     def digest(self) -> str:
-        """SHA-256 over all statements in force, by id: what each says and its vector's hash."""
+        """SHA-256 over the ``rows``."""
+        return corpus_digest(self.rows)
+
+    @property
+    def first_digest(self) -> str:
+        """The digest as evidence had it before the ledger: SHA-256 over what is said."""
         state = hashlib.sha256()
-        for version, vector_hash in zip(self.versions, self.hashes, strict=True):
+        for version, said in zip(self.versions, self._said(), strict=True):
+            s = version.statement
+            state.update(f"{s.id} {s.version} ".encode() + said + b"\n")
+        return state.hexdigest()
+
+    def _said(self) -> Iterator[bytes]:
+        """Give all that each statement says, with its vector's hash."""
+        for version, vector in zip(self.versions, self.matrix, strict=True):
             s = version.statement
             contexts = json.dumps(s.contexts) if s.contexts else "[]"
-            state.update(
-                f"{s.id} {s.version} {vector_hash.hex()} {s.kind} {s.strength} {s.scope} "
-                f"{contexts} {len(s.text)} {s.text}\n".encode()
+            yield (
+                f"{digest(vector).hex()} {s.kind} {s.strength} {s.scope} "
+                f"{contexts} {len(s.text)} {s.text}".encode()
             )
-        return state.hexdigest()
 
     @cached_property
     def strength(self) -> NDArray[np.uint8]:
@@ -99,16 +128,21 @@ class Corpus:
         bounds = [v.valid_to if v.valid_from <= change.at else v.valid_from for v in versions]
         everything = [*self.versions, *(versions[i] for i in holding)]
         order = sorted(range(len(everything)), key=lambda i: everything[i].statement.id)
-        hashes = [*self.hashes, *(digest(matrix[i]) for i in holding)]
         return Corpus(
             subject=self.subject,
             revision=change.revision,
             versions=[everything[i] for i in order],
             matrix=np.concatenate([self.matrix, matrix[holding]])[order],
-            hashes=[hashes[i] for i in order],
+            data_key=self.data_key,
+            sealer=self.sealer,
             at=change.at,
             ends=min((b for b in [self.ends, *bounds] if b is not None), default=None),
         )
+
+    def without(self, ids: Collection[str]) -> "Corpus":
+        """Give the corpus without some statements."""
+        left = [i for i, id_ in enumerate(self.ids) if id_ not in ids]
+        return replace(self, versions=[self.versions[i] for i in left], matrix=self.matrix[left])
 
     def in_context(self, contexts: frozenset[str]) -> NDArray[np.bool_]:
         """Tell which statements apply in any of ``contexts``; none on either side: all."""
@@ -126,11 +160,11 @@ class CorpusCache:
         self._statements = 0
         self._lock = threading.Lock()
 
-    def get(self, subject: str, revision: int, now: int) -> Corpus | None:
+    def get(self, subject: str, data_key: str, revision: int, now: int) -> Corpus | None:
         """Give the corpus of a subject if it is that of this revision and still current."""
         with self._lock:
             corpus = self._held.get(subject)
-            if corpus is None or corpus.revision != revision:
+            if corpus is None or (corpus.data_key, corpus.revision) != (data_key, revision):
                 return None
             if corpus.ends is not None and now >= corpus.ends:
                 return None
@@ -147,6 +181,12 @@ class CorpusCache:
                 _, dropped = self._held.popitem(last=False)
                 self._statements -= len(dropped)
 
+    def drop(self, subject: str) -> None:
+        """Forget a subject."""
+        with self._lock:
+            dropped = self._held.pop(subject, None)
+            self._statements -= len(dropped) if dropped else 0
+
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
@@ -161,7 +201,7 @@ def fold(name: str) -> str:
 
 def empty(subject: str, dimensions: int) -> Corpus:
     """Give the corpus of a subject of whom nothing is known."""
-    return Corpus(subject, NO_REVISION, [], np.zeros((0, dimensions), np.int8), [])
+    return Corpus(subject, NO_REVISION, [], np.zeros((0, dimensions), np.int8))
 
 
 def joined(parts: Sequence[Any]) -> Any:

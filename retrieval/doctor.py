@@ -1,21 +1,26 @@
-"""What is wrong between SQL, Chroma and the embedder, and mending it, both ways.
+"""What is wrong between SQL, Chroma, the ledger and the embedder, and mending it.
 
 SQL is the truth: Chroma is filled again from it, and loses what SQL does not know.
 Versions that the present embedder never embedded are embedded, batch by batch, each
-durable at once, so an interrupted run goes on where it stopped. The texts are only
-read to embed them.
+durable at once, so an interrupted run goes on where it stopped. What an erasure has yet to
+purge from the files is purged. The texts are only read to embed them.
 """
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 
-from ..memory import ledger, store, vectors
-from ..memory.errors import LockedError, ReadOnlyError, StorageError, StorageFullError
+from ..memory import erasure, store, vectors, verification
+from ..memory.errors import DamagedError, LockedError, ReadOnlyError, StorageError, StorageFullError
+from ..memory.record import Snapshot
+from ..memory.signer import Signer
+from ..memory.store import Owner
 from ..memory.vectors import Progress
 from .library import Library
 from .results import DoctorReport
+from .scoring import Int8
 
 BATCH = 1000
 
@@ -29,20 +34,25 @@ class _Findings:
         self.problems: list[str] = []
 
 
-def examine(library: Library, *, mend: bool, progress: Progress | None) -> DoctorReport:
-    """Check every vector of the present embedder both ways, and the chain of evidence.
+def examine(
+    library: Library, signer: Signer, *, mend: bool, progress: Progress | None
+) -> DoctorReport:
+    """Check every vector of the present embedder both ways, and the ledger.
 
     Args:
         library: what to check.
+        signer: knows what was signed.
         mend: put right what can be; otherwise only report.
         progress: called with (vectors done, vectors in all).
     """
     findings = _Findings()
+    _finish_erasures(library, findings, mend)
     _check_database(library, findings)
     _check_chroma_opens(library, findings, mend)
     _embed_missing(library, findings, mend, progress)
     checked = _check_vectors(library, findings, mend, progress)
     _sweep_orphans(library, findings, mend)
+    _check_ledger(library, signer, findings)
     library.cache.clear()
     left = {name: n - findings.mended[name] for name, n in findings.found.items()}
     if not mend:
@@ -54,15 +64,28 @@ def examine(library: Library, *, mend: bool, progress: Progress | None) -> Docto
     return DoctorReport(checked, dict(findings.found), dict(findings.mended), findings.problems)
 
 
+def _finish_erasures(library: Library, findings: _Findings, mend: bool) -> None:
+    if not erasure.is_unfinished(library.record):
+        return
+    findings.found["left by an erasure"] += 1
+    if mend:
+        findings.problems += erasure.purge(library.record, library.chroma)
+        findings.mended["left by an erasure"] += 1
+
+
 def _check_database(library: Library, findings: _Findings) -> None:
-    for problem in library.database.check():
+    for problem in library.record.database.check():
         findings.problems.append(f"the database is damaged ({problem}); restore it from a backup")
-    with library.database.read() as connection:
-        chain = ledger.verify(connection, library.tenant)
-    if not chain.ok:
+
+
+def _check_ledger(library: Library, signer: Signer, findings: _Findings) -> None:
+    """Check the ledger, and the record against it, once the vectors are mended."""
+    with library.record.snapshot() as snapshot:
+        checked = verification.verify(snapshot, signer)
+    if not checked.ok:
         findings.problems.append(
-            f"the chain of evidence breaks at {chain.failed_at}: {chain.problem}; "
-            "it was altered outside Holdfast: compare with a backup"
+            f"the ledger does not hold at {checked.failed_at}: {checked.problem}; it was altered "
+            "outside Holdfast: compare with a backup"
         )
 
 
@@ -84,8 +107,8 @@ def _check_chroma_opens(library: Library, findings: _Findings, mend: bool) -> No
 def _embed_missing(
     library: Library, findings: _Findings, mend: bool, progress: Progress | None
 ) -> None:
-    with library.database.read() as connection:
-        keys = vectors.unembedded(connection, library.embedder.digest)
+    with library.record.snapshot() as snapshot:
+        keys = vectors.unembedded(snapshot, library.embedder.digest)
     findings.found["not of this embedder"] += len(keys)
     if mend and keys:
         library.embed_versions(keys, lambda done: progress and progress(done, len(keys)))
@@ -96,21 +119,14 @@ def _check_vectors(
     library: Library, findings: _Findings, mend: bool, progress: Progress | None
 ) -> int:
     """Compare every vector in SQL with its hash, and every one in Chroma with SQL."""
-    embedder = library.embedder.digest
-    with library.database.read() as connection:
-        owners = store.version_owners(connection)
-    total, done = sum(len(keys) for _, _, keys in owners), 0
-    for tenant, subject, keys in owners:
-        for start in range(0, len(keys), BATCH):
-            part = keys[start : start + BATCH]
-            with library.database.read() as connection:
-                held = vectors.read(
-                    connection, None, embedder=embedder,
-                    dimensions=library.embedder.dimensions,
-                    tenant=tenant, subject=subject, keys=part,
-                )  # fmt: skip
-            _check_sql(library, findings, mend, part, held)
-            _check_chroma(library, findings, mend, (tenant, subject), part, held)
+    with library.record.snapshot() as snapshot:
+        owners = store.version_owners(snapshot)
+    total, done = sum(len(owner.keys) for owner in owners), 0
+    for owner in owners:
+        for start in range(0, len(owner.keys), BATCH):
+            part = owner.keys[start : start + BATCH]
+            held = _check_sql(library, findings, mend, owner, part)
+            _check_chroma(library, findings, mend, owner, held)
             done += len(part)
             if progress:
                 progress(done, total)
@@ -118,67 +134,64 @@ def _check_vectors(
 
 
 def _check_sql(
-    library: Library, findings: _Findings, mend: bool, keys: Sequence[str], held: vectors.Found
-) -> None:
-    """Find int8 bytes in SQL that do not match their hash; the text gives them again."""
-    damaged = set(held.damaged)
-    wrong = [i for i, key in enumerate(keys) if key in damaged]
-    if not wrong:
-        return
+    library: Library, findings: _Findings, mend: bool, owner: Owner, keys: Sequence[str]
+) -> dict[str, Int8]:
+    """Find vectors in SQL that are not what was sealed there; the text gives them again.
+
+    Returns:
+        Those that are whole, or were made whole, by key.
+    """
+    embedder = library.embedder.digest
+    with library.record.snapshot() as snapshot:
+        sealer = snapshot.sealer(owner.data_key)
+        held = vectors.load(snapshot, embedder, keys, sealer)
+        wrong = [key for key, components in held.items() if components is None]
+        texts = _texts(snapshot, wrong)
+    whole = {key: components for key, components in held.items() if components is not None}
     findings.found["altered in SQL"] += len(wrong)
-    if not mend:
-        return
-    with library.database.read() as connection:
-        texts = {row.key: row.text for row in store.read_texts(connection, keys)}
-    again = library.quantised([texts[keys[i]] for i in wrong])
-    same = [
-        (i, row)
-        for i, row in zip(wrong, again, strict=True)
-        if vectors.digest(row) == held.hashes[i]
-    ]
-    for i, row in same:
-        held.matrix[i] = row
-    with library.database.write() as connection:
-        for i, row in same:
-            vectors.restore(connection, library.embedder.digest, keys[i], row)
-    findings.mended["altered in SQL"] += len(same)
-    if len(same) < len(wrong):
+    if not mend or not wrong:
+        return whole
+    anew = dict(zip(texts, library.quantised(list(texts.values())), strict=True))
+    mended = library.record.transact(
+        lambda tx: [key for key in anew if vectors.restore(tx, embedder, key, anew[key], sealer)]
+    )
+    findings.mended["altered in SQL"] += len(mended)
+    if len(mended) < len(wrong):
         findings.problems.append(
-            f"{len(wrong) - len(same)} vectors in SQL, or their hashes or texts, were altered; "
+            f"{len(wrong) - len(mended)} vectors in SQL, or their hashes or texts, were altered; "
             "restore the database from a backup"
         )
+    return whole | {key: anew[key] for key in mended}
+
+
+def _texts(snapshot: Snapshot, keys: Sequence[str]) -> dict[str, str]:
+    """Read the texts of versions; one that was altered is left out."""
+    found: dict[str, str] = {}
+    for key in keys:
+        with suppress(DamagedError):
+            found |= {each.key: each.text for each in store.read_texts(snapshot, [key])}
+    return found
 
 
 def _check_chroma(
-    library: Library,
-    findings: _Findings,
-    mend: bool,
-    owner: tuple[str, str],
-    keys: Sequence[str],
-    held: vectors.Found,
+    library: Library, findings: _Findings, mend: bool, owner: Owner, held: dict[str, Int8]
 ) -> None:
     assert library.chroma is not None
-    embedder = library.embedder.digest
-    wanted = [
-        i
-        for i, recorded in enumerate(held.hashes)
-        if recorded and vectors.digest(held.matrix[i]) == recorded
-    ]
+    embedder, whose = library.embedder.digest, (owner.tenant, owner.name)
     try:
-        got = library.chroma.get(embedder, *owner, [keys[i] for i in wanted])
+        got = library.chroma.get(embedder, *whose, list(held))
     except StorageError as error:
         if str(error) not in findings.problems:
             findings.problems.append(str(error))
         return
-    missing = [i for i in wanted if keys[i] not in got]
-    altered = [
-        i for i in wanted if keys[i] in got and not np.array_equal(got[keys[i]], held.matrix[i])
-    ]
+    missing = [key for key in held if key not in got]
+    altered = [key for key in held if key in got and not np.array_equal(got[key], held[key])]
     findings.found["missing in Chroma"] += len(missing)
     findings.found["altered in Chroma"] += len(altered)
     wrong = missing + altered
     if mend and wrong:
-        library.chroma.put(embedder, *owner, [keys[i] for i in wrong], held.matrix[wrong])
+        matrix = np.stack([held[key] for key in wrong])
+        library.chroma.put(embedder, *whose, wrong, matrix)
         findings.mended["missing in Chroma"] += len(missing)
         findings.mended["altered in Chroma"] += len(altered)
 
@@ -191,8 +204,8 @@ def _sweep_orphans(library: Library, findings: _Findings, mend: bool) -> None:
     except StorageError:
         return  # reported before
     for name, keys in found:
-        with library.database.read() as connection:
-            own = vectors.belonging(connection, name, keys)
+        with library.record.snapshot() as snapshot:
+            own = vectors.belonging(snapshot, name, keys)
         orphans = [key for key in keys if key not in own]
         findings.found["orphaned in Chroma"] += len(orphans)
         if mend and orphans:

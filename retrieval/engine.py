@@ -5,40 +5,63 @@ decide what a request gets; the ledger keeps evidence of it. Every door calls th
 It may be used from several threads.
 """
 
+import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
-from ..memory import decisions, ledger, proposals, store, times
+from ..memory import (
+    decisions,
+    erasure,
+    proposals,
+    store,
+    times,
+    verification,
+)
+from ..memory.carry import carry
 from ..memory.chroma import ChromaVectors
 from ..memory.database import Database
 from ..memory.directory import DataDirectory
-from ..memory.errors import InvalidInputError, StorageError
+from ..memory.errors import HoldfastError, InvalidInputError, StorageError
 from ..memory.models import (
     Decision,
+    Erasure,
     Evidence,
     Proposal,
     ProposalStatus,
     Statement,
     Verification,
 )
+from ..memory.record import Record, installation_id, open_vault
+from ..memory.signer import Signer
 from ..memory.times import Time
 from ..memory.vectors import Progress
-from . import context, doctor, replay
+from ..memory.versions import Subject
+from . import context, doctor, portable, replay
+from .audit import Audit, checkpoint_text
 from .calibration import read_table
-from .corpus import Corpus, CorpusCache, fold
-from .embedder import Embedder, open_embedder, quantise
-from .evaluation import Candidates, Outcome, Query, evaluate
-from .evidence import to_payload
+from .corpus import CorpusCache, fold
+from .embedder import Embedder, open_embedder
 from .library import Library
 from .request import Messages, parse
-from .results import Added, DoctorReport, Explanation, Injection, Replay, Retrieval
-from .scoring import query_terms
-from .selection import Policy
-from .settings import MOST_NUMBER, Settings, data_path
-from .writing import Writer, attributes, context_names, name, one_of
+from .results import (
+    Added,
+    DoctorReport,
+    Explanation,
+    Injection,
+    Loaded,
+    Replay,
+    Retrieval,
+)
+from .retriever import Retriever
+from .settings import Settings, data_path
+from .writing import Writer, attributes, context_names, ids, name, one_of, reason_text
+
+logger = logging.getLogger("holdfast")
 
 Subjects = str | Sequence[str]
 """One subject, or several in order of precedence."""
@@ -65,16 +88,20 @@ class Holdfast:
         self._directory = directory
         self._database = database
         self._chroma = chroma
-        self._table = read_table(settings.calibration)
-        self._library = Library(
-            database,
-            chroma,
-            embedder,
-            tenant,
-            CorpusCache(settings.cache_statements),
-            brief=brief,
-        )
+        table = read_table(settings.calibration)
+        source = settings.key_source
+        vault = open_vault(database, source)
+        carry(database, vault)
+        self._record = Record(database, vault, tenant)
+        self._signer = Signer(self._record, source.checkpoint_folder(installation_id(database)))
+        cache = CorpusCache(settings.cache_statements)
+        self._library = Library(self._record, chroma, embedder, cache, brief=brief)
+        defaults = settings.policy(None, None, None)
+        self._retriever = Retriever(self._library, table, defaults)
+        self.audit = Audit(self._record, self._library, self._signer, source)
         self._writer = Writer(self._library)
+        if not database.read_only and erasure.is_unfinished(self._record):
+            erasure.purge(self._record, chroma)
         self._warming = threading.Thread(target=self._warm_up, name="holdfast-warm-up")
         if chroma is not None and not brief:
             self._warming.start()
@@ -113,27 +140,34 @@ class Holdfast:
         directory = DataDirectory(settings.data)
         if read_only:
             url = settings.database_url or directory.read_only_uri()
-            database = Database(url, place=str(directory.path), read_only=True)
-            return cls(
-                database=database, chroma=None, embedder=embedder, settings=settings, tenant=tenant
-            )
+            with ExitStack() as undone:
+                database = Database(url, place=str(directory.path), read_only=True)
+                undone.callback(database.close)
+                opened = cls(
+                    database=database, chroma=None, embedder=embedder, settings=settings,
+                    tenant=tenant,
+                )  # fmt: skip
+                undone.pop_all()
+            return opened
         directory.acquire(settings.lock_timeout)
-        try:
+        with ExitStack() as undone:
+            undone.callback(directory.release)
             database = Database(
                 settings.database_url or f"sqlite:///{directory.database}",
                 place="the database server" if settings.database_url else str(directory.path),
             )
+            undone.callback(database.close)
             chroma = ChromaVectors(folder=directory.chroma, url=settings.chroma_url)
-            return cls(
+            opened = cls(
                 database=database, chroma=chroma, embedder=embedder, settings=settings,
                 tenant=tenant, directory=directory, brief=brief,
             )  # fmt: skip
-        except BaseException:
-            directory.release()
-            raise
+            undone.pop_all()
+        return opened
 
     def close(self) -> None:
-        """Close everything and give the data directory back."""
+        """Sign what was added, close everything and give the data directory back."""
+        self._sign()
         if self._warming.ident is not None:
             self._warming.join()
         if self._chroma is not None:
@@ -305,8 +339,8 @@ class Holdfast:
     def proposals(self, subject: str, *, status: ProposalStatus | None = "open") -> list[Proposal]:
         """List a subject's proposals, oldest first; ``status=None``: all of them."""
         one_of(status, get_args(ProposalStatus), "status")
-        with self._database.read() as connection:
-            return proposals.of_subject(connection, self.tenant, name(subject, "subject"), status)
+        with self._record.snapshot() as snapshot:
+            return proposals.of_subject(snapshot, name(subject, "subject"), status)
 
     def confirm(self, proposal_id: str) -> Statement:
         """Make a statement of a proposal, as its subject's own word."""
@@ -338,12 +372,12 @@ class Holdfast:
             At most one version of each statement, in the order in which they were said.
         """
         known = None if known_at is None else times.to_micros(known_at, "known_at")
-        with self._database.read() as connection:
-            found = store.subject(connection, self.tenant, name(subject, "subject"))
+        with self._record.snapshot() as snapshot:
+            found = store.subject(snapshot, name(subject, "subject"))
             if found is None:
                 return []
             versions = store.as_known(
-                connection,
+                snapshot,
                 found,
                 as_of=self._moment(as_of, found),
                 known_at=known,
@@ -355,26 +389,26 @@ class Holdfast:
 
     def statement(self, statement_id: str) -> Statement:
         """Give the newest version of a statement."""
-        with self._database.read() as connection:
-            return store.latest(connection, self.tenant, statement_id).statement
+        with self._record.snapshot() as snapshot:
+            return store.latest(snapshot, statement_id).statement
 
     def history(self, statement_id: str) -> list[Statement]:
         """Give every version of a statement, oldest first."""
-        with self._database.read() as connection:
-            return store.history(connection, self.tenant, statement_id)
+        with self._record.snapshot() as snapshot:
+            return store.history(snapshot, statement_id)
 
     def decisions(self, subject: str, *, as_of: Time | None = None) -> list[Decision]:
         """List the decisions that stand at ``as_of``, oldest first, with what each weighed."""
-        with self._database.read() as connection:
-            found = store.subject(connection, self.tenant, name(subject, "subject"))
+        with self._record.snapshot() as snapshot:
+            found = store.subject(snapshot, name(subject, "subject"))
             if found is None:
                 return []
-            return decisions.standing(connection, found, as_of=self._moment(as_of, found))
+            return decisions.standing(snapshot, found, as_of=self._moment(as_of, found))
 
     def subjects(self) -> list[str]:
-        """List the subjects on record."""
-        with self._database.read() as connection:
-            return store.subject_names(connection, self.tenant)
+        """List the subjects of whom anything is on record, retrievals included."""
+        with self._record.snapshot() as snapshot:
+            return store.subject_names(snapshot)
 
     # What bears on a request
 
@@ -406,38 +440,13 @@ class Holdfast:
         Returns:
             What was chosen, with every candidate. Its evidence is durable.
         """
-        subjects = _subjects(subject)
-        policy = self.settings.policy(limit, budget, threshold)
-        asked = parse(request)
-        moment = None if as_of is None else times.to_micros(as_of, "as_of")
-        applying = frozenset(map(fold, context_names(contexts)))
-        vectors = quantise(
-            self.embedder.embed([segment.text for segment in asked.segments], role="query"),
-            self.embedder.scale,
-        )
-        corpora = [self._corpus(subject, moment) for subject in subjects]
-        latest = max(corpus.at for corpus in corpora)
-        if any(corpus.ends is not None and corpus.ends <= latest for corpus in corpora):
-            corpora = [self._corpus(subject, latest) for subject in subjects]  # all at one moment
-        terms = query_terms(segment.text for segment in asked.segments if segment.leads)
-        query = Query(
-            vectors=vectors,
-            weights=tuple(segment.weight for segment in asked.segments),
-            terms=tuple(t for t in terms if any(c.lexicon.known([t]) for c in corpora)),
-            contexts=applying,
-            scale=self.embedder.scale,
-        )
-        outcome = evaluate(corpora, query, policy, self._table)
-        evidence_id = None
-        if record:
-            evidence_id = self._record(outcome, query, policy, asked.digest, moment)
-        return Retrieval(
-            context=outcome.context,
-            status=outcome.selection.status,
-            evidence_id=evidence_id,
-            injected=[outcome.candidate(row) for row in outcome.selection.injected],
-            candidates=Candidates(outcome, outcome.selection.order),
-            repaired=sum(corpus.repaired for corpus in corpora),
+        return self._retriever.retrieve(
+            _subjects(subject),
+            parse(request),
+            self.settings.policy(limit, budget, threshold),
+            contexts=frozenset(map(fold, context_names(contexts))),
+            moment=None if as_of is None else times.to_micros(as_of, "as_of"),
+            record=record,
         )
 
     def inject(
@@ -472,28 +481,100 @@ class Holdfast:
     # Why it was chosen
 
     def evidence(self, subject: str | None = None, *, limit: int | None = 50) -> list[Evidence]:
-        """List evidence, newest first; of one subject, or of all."""
-        if limit is not None and (type(limit) is not int or not 0 <= limit <= MOST_NUMBER):
-            raise InvalidInputError(f"limit is a whole number, 0 to {MOST_NUMBER}, or None for all")
-        subject = None if subject is None else name(subject, "subject")
-        with self._database.read() as connection:
-            return ledger.entries(connection, self.tenant, subject=subject, limit=limit)
+        """List evidence of retrievals, newest first; of one subject, or of all."""
+        return self.audit.events(subject, types=["retrieval"], limit=limit)
 
     def explain(self, evidence_id: str) -> Explanation:
         """Show a recorded retrieval: every candidate with its scores and verdict."""
-        return replay.explain(self._library, self._evidence(evidence_id))
+        return replay.explain(self._library, self.audit.entry(evidence_id))
 
-    def replay(self, evidence_id: str) -> Replay:
-        """Compute a recorded retrieval again, and say whether every bit is the same."""
-        return replay.replay(self._library, self._evidence(evidence_id))
+    def replay(
+        self,
+        evidence_id: str,
+        *,
+        without: Sequence[str] = (),
+        as_of: Time | None = None,
+        request: str | Messages | None = None,
+    ) -> Replay:
+        """Compute a recorded retrieval again, and say whether every bit is the same.
 
-    def verify(self, *, progress: Progress | None = None) -> Verification:
-        """Check the whole chain of evidence, from its first entry on."""
-        with self._database.read() as connection:
-            return ledger.verify(connection, self.tenant, progress=progress)
+        Nothing is written.
+
+        Args:
+            evidence_id: which.
+            without: what would have been injected without these statements (their ids)?
+            as_of: what would have been injected with the statements of that date?
+            request: what was asked then: it is embedded anew and compared, within a
+                tolerance, beside the replay.
+        """
+        evidence = self.audit.entry(evidence_id)
+        leave_out = ids(without, "without")
+        if leave_out or as_of is not None:
+            moment = None if as_of is None else times.to_micros(as_of, "as_of")
+            return replay.counterfactual(self._library, evidence, without=leave_out, as_of=moment)
+        return replay.replay(self._library, evidence, request)
+
+    def verify(
+        self, *, checkpoint: str | None = None, progress: Progress | None = None
+    ) -> Verification:
+        """Check the whole ledger, and the record against it.
+
+        It is compared with the last checkpoint that was signed, which is kept outside the
+        data directory, and with the one that is given.
+
+        Args:
+            checkpoint: the text of one that was kept elsewhere.
+            progress: called with (leaves done, leaves in all).
+        """
+        with self._record.snapshot() as snapshot:
+            return verification.verify(
+                snapshot, self._signer, checkpoint_text(checkpoint), progress
+            )
+
+    def export(self, subject: str) -> dict[str, Any]:
+        """Give a subject's record as a portable document: every version, decision, proposal.
+
+        The export is noted in the ledger. ``load`` takes the document back.
+        """
+        whose = name(subject, "subject")
+        return self._record.transact(lambda tx: portable.record_export(tx, whose))
+
+    def load(self, subject: str, data: object, *, progress: Progress | None = None) -> Loaded:
+        """Write what ``export`` gave, here or elsewhere; ids, times and history are kept.
+
+        All of it or, on an error, nothing; what is here already and the same is left.
+
+        Args:
+            subject: whose it is here.
+            data: the document.
+            progress: called with (versions embedded, versions in all).
+
+        Raises:
+            InvalidInputError: it is no such document, or something of it is here and
+                differs.
+        """
+        return portable.load(self._library, name(subject, "subject"), data, progress)
+
+    def erase(self, subject: str, *, reason: str | None = None) -> Erasure:
+        """Remove everything of a subject: statements, proposals, vectors, evidence, its key.
+
+        The ledger keeps leaves that name nobody, so that every proof given out stays valid,
+        and one event that tells which of them were erased. The files are rewritten, so that
+        nothing is left in them; it takes as long as copying them.
+
+        Args:
+            subject: whose.
+            reason: why, for the ledger; without anything personal, for it stays.
+        """
+        whose = name(subject, "subject")
+        erased = erasure.erase(self._record, whose, reason_text(reason))
+        self._library.cache.drop(whose)
+        left = erasure.purge(self._record, self._chroma)
+        self._signer.sign()
+        return replace(erased, left=left)
 
     def doctor(self, *, mend: bool = True, progress: Progress | None = None) -> DoctorReport:
-        """Check the record, the vectors and the chain against each other, and mend them.
+        """Check the record, the vectors and the ledger against each other, and mend them.
 
         Embeds what the present embedder has not embedded yet; an interrupted run goes on
         where it stopped.
@@ -504,43 +585,20 @@ class Holdfast:
         """
         if self._chroma is None:
             raise StorageError("opened read-only: nothing can be checked against the vector store")
-        return doctor.examine(self._library, mend=mend, progress=progress)
+        return doctor.examine(self._library, self._signer, mend=mend, progress=progress)
 
     # Inside
 
-    def _corpus(self, subject: str, moment: int | None) -> Corpus:
-        if moment is None:
-            return self._library.corpus(subject)
-        return self._library.corpus_as_of(subject, moment)
-
-    def _record(
-        self, outcome: Outcome, query: Query, policy: Policy, digest: str, moment: int | None
-    ) -> str:
-        as_of = moment if moment is not None else max(c.at for c in outcome.corpora)
-        payload = to_payload(
-            outcome,
-            query,
-            request_digest=digest,
-            as_of=as_of,
-            embedder=self.embedder.digest,
-            policy=policy,
-            table=self._table,
-        )
-        with self._database.write() as connection:
-            return ledger.append(
-                connection,
-                tenant=self.tenant,
-                type="retrieval",
-                subjects=[corpus.subject for corpus in outcome.corpora],
-                payload=payload,
-            )
-
-    def _evidence(self, evidence_id: str) -> Evidence:
-        with self._database.read() as connection:
-            return ledger.entry(connection, self.tenant, evidence_id)
+    def _sign(self) -> None:
+        """Sign what this process appended, so that it can no longer be changed unnoticed."""
+        if self._record.appended:
+            try:
+                self._signer.sign()
+            except HoldfastError as error:
+                logger.warning("no checkpoint was signed: %s", error)
 
     @staticmethod
-    def _moment(as_of: Time | None, found: store.Subject) -> int:
+    def _moment(as_of: Time | None, found: Subject) -> int:
         if as_of is None:
             return max(times.now(), found.changed_at)
         return times.to_micros(as_of, "as_of")

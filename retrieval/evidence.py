@@ -1,9 +1,10 @@
-"""A retrieval ↔ the payload of its evidence. Pure: integers, texts and packed columns.
+"""A retrieval ↔ the fields of its evidence. Pure: whole numbers, texts and packed columns.
 
-The payload holds what is needed to compute the same selection again without a model:
+The fields hold what is needed to compute the same selection again without a model:
 every segment's int8 vector, the words that counted, the revision and digest of every
 subject's statements in force, the whole policy with its calibration table, and every
-candidate's score parts, total and verdict. It does not hold the request, only its hash.
+candidate's score parts, total and verdict. They do not hold the request, only its hash.
+Each can be shown without the others: the scores without the texts.
 """
 
 import base64
@@ -11,18 +12,25 @@ import hashlib
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from .. import __version__
-from ..memory.errors import DamagedError
+from ..memory import times
+from ..memory.canonical import canonical
+from ..memory.errors import DamagedError, ErasedError, InvalidInputError
+from ..memory.ledger import Encoded
+from ..memory.models import Evidence
 from . import context, scoring, selection
 from .evaluation import Outcome, Query, Table
 from .results import Status
 from .selection import Policy
 
-FORMAT = "retrieval-1"
+FORMAT = "retrieval-2"
+FIRST_FORMAT = "retrieval-1"
+"""Of evidence from before the ledger, as it was carried in."""
 COLUMNS = {"dense": "<i4", "lexical": "<i4", "total": "<i4", "probability": "<i4", "verdict": "u1"}
 """Columns of the candidates in their order, with their NumPy types (little-endian).
 
@@ -35,8 +43,8 @@ class Considered:
 
     subject: str
     revision: int
-    corpus: str
-    """SHA-256 over what all statements in force say, and their vectors' hashes."""
+    digest: str
+    """SHA-256 over all statements in force (``Corpus.digest``)."""
     count: int
 
 
@@ -44,6 +52,7 @@ class Considered:
 class Recorded:
     """A payload, read back."""
 
+    format: str
     request_digest: str
     subjects: tuple[Considered, ...]
     as_of: int
@@ -59,7 +68,7 @@ class Recorded:
     versions: dict[str, str]
 
 
-def to_payload(
+def to_fields(
     outcome: Outcome,
     query: Query,
     *,
@@ -69,74 +78,99 @@ def to_payload(
     policy: Policy,
     table: Table,
 ) -> dict[str, Any]:
-    """Give what is recorded of one retrieval."""
+    """Give what is recorded of one retrieval; the ledger adds the subjects' names."""
     return {
         "format": FORMAT,
-        "versions": versions(),
-        "request": {
-            "sha256": request_digest,
+        "versions": _encoded_versions(),
+        "request": request_digest,
+        "segments": {
             "weights": list(query.weights),
             "vectors": _encode(query.vectors.tobytes()),
-            "terms": list(query.terms),
-            "contexts": sorted(query.contexts),
         },
-        "as_of": as_of,
+        "terms": list(query.terms),
+        "contexts": sorted(query.contexts),
+        "as_of": times.written(as_of),
         "embedder": {"digest": embedder, "scale": query.scale},
-        "subjects": [
-            {
-                "subject": corpus.subject,
-                "revision": corpus.revision,
-                "corpus": corpus.digest,
-                "count": len(corpus),
-            }
+        "corpora": [
+            {"revision": corpus.revision, "digest": corpus.digest, "count": len(corpus)}
             for corpus in outcome.corpora
         ],
-        "policy": {**policy.to_json(), "calibration": _written(table)},
+        "policy": _encoded_policy(policy, _written(table)),
         "candidates": _pack(columns_of(outcome)),
         "injected": [outcome.statement(row).id for row in outcome.selection.injected],
         "status": outcome.selection.status,
-        "context": {
-            "text": outcome.context,
-            "sha256": hashlib.sha256(outcome.context.encode()).hexdigest(),
-        },
+        "context": outcome.context,
+        "context_sha256": hashlib.sha256(outcome.context.encode()).hexdigest(),
     }
 
 
-def from_payload(payload: Mapping[str, Any]) -> Recorded:
-    """Read a payload back.
+def policy_fields(policy: Policy, table: Table) -> dict[str, Any]:
+    """Give a policy in full, with its calibration table."""
+    return {**policy.to_json(), "calibration": dict(_written(table))}
+
+
+@lru_cache(maxsize=64)
+def _encoded_policy(policy: Policy, table: tuple[tuple[str, str], ...]) -> Encoded:
+    return Encoded(canonical({**policy.to_json(), "calibration": dict(table)}))
+
+
+@lru_cache(maxsize=1)
+def _encoded_versions() -> Encoded:
+    return Encoded(canonical(versions()))
+
+
+def from_evidence(evidence: Evidence) -> Recorded:
+    """Read evidence back.
 
     Raises:
-        DamagedError: it is not the payload of a retrieval, or cannot be read.
+        ErasedError: its subject was erased.
+        InvalidInputError: it is evidence of something else than a retrieval.
+        DamagedError: it cannot be read.
     """
+    if evidence.erased:
+        raise ErasedError(
+            f"what {evidence.id} recorded was erased with its subject; its leaf is still proved: "
+            f"holdfast audit bundle {evidence.id}"
+        )
+    if evidence.type != "retrieval":
+        raise InvalidInputError(f"{evidence.id} is evidence of {evidence.type}, not of a retrieval")
+    fields = evidence.payload
     try:
-        if payload["format"] != FORMAT:
-            raise DamagedError(f"the evidence has format {payload['format']!r}, not {FORMAT!r}")
-        request, policy = payload["request"], payload["policy"]
-        weights = tuple(request["weights"])
-        raw = np.frombuffer(_decode(request["vectors"]), np.int8)
+        if fields["format"] not in (FORMAT, FIRST_FORMAT):
+            raise DamagedError(
+                f"the evidence has format {fields['format']!r}; take a newer Holdfast to read it"
+            )
+        segments, policy = fields["segments"], fields["policy"]
+        weights = tuple(segments["weights"])
+        raw = np.frombuffer(_decode(segments["vectors"]), np.int8)
+        corpora = [
+            Considered(subject=subject, **corpus)
+            for subject, corpus in zip(evidence.subjects, fields["corpora"], strict=True)
+        ]
         return Recorded(
-            request_digest=request["sha256"],
-            subjects=tuple(Considered(**subject) for subject in payload["subjects"]),
-            as_of=payload["as_of"],
+            format=fields["format"],
+            request_digest=fields["request"],
+            subjects=tuple(corpora),
+            as_of=times.to_micros(fields["as_of"]),
             query=Query(
                 vectors=raw.reshape(len(weights), -1) if weights else raw.reshape(0, 0),
                 weights=weights,
-                terms=tuple(request["terms"]),
-                contexts=frozenset(request["contexts"]),
-                scale=payload["embedder"]["scale"],
+                terms=tuple(fields["terms"]),
+                contexts=frozenset(fields["contexts"]),
+                scale=fields["embedder"]["scale"],
             ),
-            embedder=payload["embedder"]["digest"],
+            embedder=fields["embedder"]["digest"],
             policy=Policy.from_json(policy),
             table={
                 name: tuple(map(int, policy["calibration"][name].split()))
                 for name in ("totals", "probabilities")
             },
-            columns=_unpack(payload["candidates"], sum(s["count"] for s in payload["subjects"])),
-            injected=tuple(payload["injected"]),
-            status=payload["status"],
-            context=payload["context"]["text"],
-            context_digest=payload["context"]["sha256"],
-            versions=payload["versions"],
+            columns=_unpack(fields["candidates"], sum(each.count for each in corpora)),
+            injected=tuple(fields["injected"]),
+            status=fields["status"],
+            context=fields["context"],
+            context_digest=fields["context_sha256"],
+            versions=fields["versions"],
         )
     except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
         raise DamagedError(
@@ -166,9 +200,9 @@ def versions() -> dict[str, str]:
     }
 
 
-def _written(table: Table) -> dict[str, str]:
+def _written(table: Table) -> tuple[tuple[str, str], ...]:
     """Write the calibration as two lines of numbers: quicker to encode than two lists."""
-    return {name: " ".join(map(str, column)) for name, column in table.items()}
+    return tuple((name, " ".join(map(str, column))) for name, column in table.items())
 
 
 def _pack(columns: Mapping[str, Any]) -> str:

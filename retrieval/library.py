@@ -9,18 +9,19 @@ import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from itertools import groupby
 
 import numpy as np
-from sqlalchemy import Connection
 
 from ..memory import store, times, vectors
 from ..memory.chroma import ChromaVectors
-from ..memory.database import Database
-from ..memory.errors import DamagedError
+from ..memory.errors import DamagedError, StorageError
 from ..memory.identifiers import new_key
 from ..memory.models import Kind, Scope, Strength
-from ..memory.store import Change, Draft, Subject, Version
-from ..memory.vectors import Progress
+from ..memory.record import Record, Snapshot, Transaction
+from ..memory.vectors import Embedded, Progress
+from ..memory.versions import Change, Draft, Subject, Version, begin
 from .corpus import Corpus, CorpusCache, empty
 from .embedder import Embedder, quantise
 from .scoring import Int8
@@ -35,36 +36,37 @@ class Library:
 
     def __init__(
         self,
-        database: Database,
+        record: Record,
         chroma: ChromaVectors | None,
         embedder: Embedder,
-        tenant: str,
         cache: CorpusCache,
         *,
         brief: bool = False,
     ) -> None:
         """Keep the parts; ``brief`` reads vectors from SQL alone and leaves Chroma unopened."""
         self._reads_chroma = not brief
-        self.database = database
+        self.record = record
         self.chroma = chroma
         self.embedder = embedder
-        self.tenant = tenant
+        self.tenant = record.tenant
         self.cache = cache
 
     # Reading
 
     def corpus(self, subject: str) -> Corpus:
         """Give what a subject's statements in force are now, from the cache if it is current."""
-        stands = self.database.glance(store.SUBJECT, {"of": self.tenant, "called": subject})
+        named = {"of": self.tenant, "called": subject}
+        stands = self.record.database.glance(store.SUBJECT, named)
         if stands is None:
             return empty(subject, self.embedder.dimensions)
-        corpus = self.cache.get(subject, stands[1], times.now())
+        corpus = self.cache.get(subject, stands[3], stands[1], times.now())
         if corpus is None:
-            with self.database.read() as connection:
-                found = store.subject(connection, self.tenant, subject)
-                assert found is not None
+            with self.record.snapshot() as snapshot:
+                found = store.subject(snapshot, subject)
+                if found is None:  # erased since the line above
+                    return empty(subject, self.embedder.dimensions)
                 at = max(times.now(), found.changed_at)
-                corpus = self._load(connection, found, as_of=at)
+                corpus = self._load(snapshot, found, as_of=at)
             self.cache.put(replace(corpus, repaired=0) if corpus.repaired else corpus)  # told once
         return corpus
 
@@ -73,73 +75,72 @@ class Library:
 
         Otherwise the next reader loads it.
         """
-        before = self.cache.get(change.subject.name, change.revision - 1, change.at)
+        subject = change.subject
+        before = self.cache.get(subject.name, subject.data_key, change.revision - 1, change.at)
         if before is not None:
             self.cache.put(before.extended(change, versions, matrix))
 
     def corpus_as_of(self, subject: str, as_of: int) -> Corpus:
         """Give what held at a valid time, as far as is known now; it is not kept."""
-        with self.database.read() as connection:
-            found = store.subject(connection, self.tenant, subject)
+        with self.record.snapshot() as snapshot:
+            found = store.subject(snapshot, subject)
             if found is None:
                 return empty(subject, self.embedder.dimensions)
-            return self._load(connection, found, as_of=as_of)
+            return self._load(snapshot, found, as_of=as_of)
 
-    def corpus_at_revision(self, subject: str, revision: int, as_of: int, embedder: str) -> Corpus:
+    def corpus_at_revision(
+        self, subject: str, revision: int | None, as_of: int, embedder: str
+    ) -> Corpus:
         """Give what held when a retrieval was recorded, with the vectors of its embedder.
 
-        It needs neither Chroma nor the model.
+        Without a revision: as far as is known now. It needs neither Chroma nor the model.
         """
-        with self.database.read() as connection:
-            found = store.subject(connection, self.tenant, subject)
+        with self.record.snapshot() as snapshot:
+            found = store.subject(snapshot, subject)
             if found is None:
                 return empty(subject, self.embedder.dimensions)
-            versions = store.as_known(connection, found, as_of=as_of, revision=revision)
+            versions = store.as_known(snapshot, found, as_of=as_of, revision=revision)
+            sealer = snapshot.sealer(found.data_key)
             if not versions:  # then its embedder may never have been used here
-                no_vectors = np.zeros((0, self.embedder.dimensions), np.int8)
-                return Corpus(subject, revision, [], no_vectors, [], at=as_of)
-            dimensions, _ = vectors.registered(connection, embedder)
-            held = vectors.read(
-                connection,
-                None,
-                embedder=embedder,
-                dimensions=dimensions,
-                tenant=self.tenant,
-                subject=subject,
-                keys=[version.key for version in versions],
-            )
-        return Corpus(subject, revision, versions, held.matrix, held.hashes, at=as_of)
+                matrix = np.zeros((0, self.embedder.dimensions), np.int8)
+            else:
+                dimensions, _ = vectors.registered(snapshot, embedder)
+                held = self._read(snapshot, None, found, versions, embedder, dimensions)
+                if held.absent and revision is None:
+                    raise StorageError(
+                        f"{len(held.absent)} statements have no vector of the model with which "
+                        "this was retrieved, so they cannot be scored as they would have been"
+                    )
+                matrix = held.matrix
+        revision = found.revision if revision is None else revision
+        return Corpus(subject, revision, versions, matrix, found.data_key, sealer, at=as_of)
 
-    def _load(self, connection: Connection, found: Subject, *, as_of: int) -> Corpus:
-        versions = store.as_known(connection, found, as_of=as_of)
-        ends = store.next_boundary(connection, found, after=as_of)
-        keys = [version.key for version in versions]
-        held = self._vectors(connection, found.name, keys)
+    def _load(self, snapshot: Snapshot, found: Subject, *, as_of: int) -> Corpus:
+        versions = store.as_known(snapshot, found, as_of=as_of)
+        ends = store.next_boundary(snapshot, found, after=as_of)
+        held = self._vectors(snapshot, found, versions)
         if held.absent:
-            connection.rollback()  # the write below needs the database to itself
+            snapshot.connection.rollback()  # the write below needs the database to itself
             self.embed_versions(held.absent)
-            held = self._vectors(connection, found.name, keys)
+            held = self._vectors(snapshot, found, versions)
         return Corpus(
             subject=found.name,
             revision=found.revision,
             versions=versions,
             matrix=held.matrix,
-            hashes=held.hashes,
+            data_key=found.data_key,
+            sealer=snapshot.sealer(found.data_key),
             at=as_of,
             ends=ends,
             repaired=held.repaired,
         )
 
-    def _vectors(self, connection: Connection, subject: str, keys: Sequence[str]) -> vectors.Found:
-        held = vectors.read(
-            connection,
-            self.chroma if self._reads_chroma else None,
-            embedder=self.embedder.digest,
-            dimensions=self.embedder.dimensions,
-            tenant=self.tenant,
-            subject=subject,
-            keys=keys,
-        )
+    def _vectors(
+        self, snapshot: Snapshot, found: Subject, versions: Sequence[Version]
+    ) -> vectors.Found:
+        chroma = self.chroma if self._reads_chroma else None
+        embedder = self.embedder
+        held = self._read(snapshot, chroma, found, versions, embedder.digest, embedder.dimensions)
         if held.damaged:
             raise DamagedError(
                 f"{len(held.damaged)} vectors in the database were altered; mend them with: "
@@ -147,14 +148,40 @@ class Library:
             )
         return held
 
+    def _read(
+        self,
+        snapshot: Snapshot,
+        chroma: ChromaVectors | None,
+        found: Subject,
+        versions: Sequence[Version],
+        embedder: str,
+        dimensions: int,
+    ) -> vectors.Found:
+        return vectors.read(
+            snapshot,
+            chroma,
+            embedder=embedder,
+            dimensions=dimensions,
+            tenant=self.tenant,
+            subject=found.name,
+            sealer=snapshot.sealer(found.data_key),
+            keys=[version.key for version in versions],
+        )
+
     # Writing
 
-    def embed(self, subject: str, drafts: Sequence[Draft], progress: Progress | None) -> Int8:
+    def embed(
+        self, subject: str, drafts: Sequence[Draft], progress: Progress | None = None
+    ) -> Embedded:
         """Embed drafts and put their vectors into Chroma, one beside the other.
 
-        Returns:
-            int8, (len(drafts), d). Vectors of drafts that are never written are orphans.
+        Vectors of drafts that are never written are orphans.
+
+        Raises:
+            InvalidInputError: a draft would end before it begins; nothing was embedded.
         """
+        for draft in drafts:
+            begin(draft, times.now())
         parts: list[Int8] = []
         pending: Future[None] | None = None
         total = len(drafts)
@@ -170,22 +197,27 @@ class Library:
                     progress(start + len(batch), total)
             if pending is not None:
                 pending.result()
-        return np.concatenate(parts) if parts else np.zeros((0, self.embedder.dimensions), np.int8)
+        return self.embedded(
+            np.concatenate(parts) if parts else np.zeros((0, self.embedder.dimensions), np.int8)
+        )
+
+    def embedded(self, matrix: Int8) -> Embedded:
+        """Say of vectors that they are this embedder's."""
+        return Embedded(self.embedder.digest, matrix)
 
     def quantised(self, texts: Sequence[str]) -> Int8:
         """Embed texts as they are kept: int8."""
         return quantise(self.embedder.embed(texts), self.embedder.scale)
 
-    def save_vectors(self, connection: Connection, keys: Sequence[str], matrix: Int8) -> None:
-        """Keep vectors in SQL, in the transaction that writes their statements."""
+    def register(self, tx: Transaction) -> None:
+        """Note this embedder, in the transaction that writes vectors of it."""
         vectors.register(
-            connection,
+            tx,
             embedder=self.embedder.digest,
             name=self.embedder.name,
             dimensions=self.embedder.dimensions,
             scale=self.embedder.scale,
         )
-        vectors.save(connection, self.embedder.digest, keys, matrix)
 
     def embed_versions(
         self, keys: Sequence[str], progress: Callable[[int], None] | None = None
@@ -195,20 +227,31 @@ class Library:
         So an interrupted run goes on where it stopped.
         """
         for start in range(0, len(keys), EMBEDDING_BATCH):
-            with self.database.read() as connection:
-                rows = store.read_texts(connection, keys[start : start + EMBEDDING_BATCH])
+            with self.record.snapshot() as snapshot:
+                rows = store.read_texts(snapshot, keys[start : start + EMBEDDING_BATCH])
             matrix = self.quantised([row.text for row in rows])
-            owners = sorted({(row.tenant, row.name) for row in rows})
-            for tenant, name in owners:
-                own = [i for i, row in enumerate(rows) if (row.tenant, row.name) == (tenant, name)]
+            numbered = groupby(enumerate(rows), lambda each: each[1].subject)
+            parts = [[i for i, _ in own] for _, own in numbered]
+            for own in parts:
                 if self.chroma is not None:
-                    self.chroma.put(
-                        self.embedder.digest, tenant, name, [rows[i].key for i in own], matrix[own]
-                    )
-            with self.database.write() as connection:
-                self.save_vectors(connection, [row.key for row in rows], matrix)
+                    whose = (rows[own[0]].tenant, rows[own[0]].name)
+                    own_keys = [rows[i].key for i in own]
+                    self.chroma.put(self.embedder.digest, *whose, own_keys, matrix[own])
+            self.record.transact(partial(self._save, rows=rows, matrix=matrix, parts=parts))
             if progress:
                 progress(start + len(rows))
+
+    def _save(
+        self,
+        tx: Transaction,
+        rows: Sequence[store.Text],
+        matrix: Int8,
+        parts: Sequence[Sequence[int]],
+    ) -> None:
+        for own in parts:
+            theirs = tx.of(rows[own[0]].tenant)
+            self.register(theirs)
+            store.save_anew(theirs, self.embedded(matrix[list(own)]), [rows[i] for i in own])
 
     def put(self, subject: str, keys: Sequence[str], matrix: Int8) -> None:
         """Put vectors into Chroma, before the transaction with their statements commits."""

@@ -1,44 +1,113 @@
-"""Evidence → the same selection again, or what differs.
+"""Evidence → the same selection again, or what differs; or what would have been otherwise.
 
 The statements in force are rebuilt from the record at the revision that the evidence
 names, with the int8 vectors of the embedder of the time, and scored again from the
-recorded query vectors. Neither a model nor Chroma is needed.
+recorded query vectors. Neither a model nor Chroma is needed. Nothing is written.
 """
 
 import hashlib
+from collections.abc import Collection, Sequence
 
-from ..memory.errors import DamagedError
+import numpy as np
+
+from ..memory.errors import DamagedError, InvalidInputError
+from ..memory.identifiers import quoted
 from ..memory.models import Evidence
 from .corpus import Corpus
 from .evaluation import Candidates, Outcome, evaluate
-from .evidence import Recorded, columns_of, from_payload, versions
+from .evidence import FIRST_FORMAT, Recorded, columns_of, from_evidence, versions
 from .library import Library
+from .request import Messages, parse
 from .results import Explanation, Replay, Retrieval
 from .scoring import Scores
 from .selection import INJECTED, Selection
 
+LEAST_COSINE = 0.999
+"""Cosine between a recorded request vector (int8) and one embedded anew, from which both
+count as the same: rounding to int8 alone leaves 0.9998 of MiniLM's."""
 
-def replay(library: Library, evidence: Evidence) -> Replay:
-    """Compute a recorded retrieval again and compare every candidate and every byte."""
-    recorded = from_payload(evidence.payload)
-    corpora = _rebuild(library, recorded)
-    differences = _corpus_differences(recorded, corpora)
-    differences += [
+
+def replay(library: Library, evidence: Evidence, request: str | Messages | None = None) -> Replay:
+    """Compute a recorded retrieval again and compare every candidate and every byte.
+
+    Args:
+        library: with the record.
+        evidence: of the retrieval.
+        request: what was asked then, to embed it anew too; None leaves that out.
+    """
+    recorded = from_evidence(evidence)
+    differences = [
         f"{name} rules are {now} now, {recorded.versions.get(name)} then"
         for name, now in versions().items()
         if name != "holdfast" and recorded.versions.get(name) != now
     ]
+    cosine = None if request is None else _embedding_cosine(library, recorded, request)
+    if cosine is not None and cosine < LEAST_COSINE:
+        differences.append(f"the request embeds otherwise: cosine {cosine:.4f} to what it was then")
+    try:
+        corpora = _rebuild(library, recorded)
+    except DamagedError as error:
+        return Replay(evidence.id, False, [str(error), *differences], embedding_cosine=cosine)
+    differences = _corpus_differences(recorded, corpora) + differences
+    retrieval = None
     if [len(corpus) for corpus in corpora] == [s.count for s in recorded.subjects]:
         outcome = evaluate(corpora, recorded.query, recorded.policy, recorded.table)
         differences += _outcome_differences(recorded, outcome)
-    return Replay(evidence.id, not differences, differences)
+        retrieval = _retrieval(outcome)
+    return Replay(evidence.id, not differences, differences, cosine, retrieval)
+
+
+def counterfactual(
+    library: Library,
+    evidence: Evidence,
+    *,
+    without: Collection[str] = (),
+    as_of: int | None = None,
+) -> Replay:
+    """Say what would have been injected without some statements, or at another date.
+
+    Args:
+        library: with the record.
+        evidence: of the retrieval; its request, policy and model are kept.
+        without: ids of statements to leave out.
+        as_of: valid time in microseconds: with what held then, as far as is known now;
+            None: with what was in force when it was recorded.
+    """
+    recorded = from_evidence(evidence)
+    explained = explain(library, evidence)
+    if explained.problems:
+        return Replay(evidence.id, False, explained.problems)
+    before = explained.retrieval
+    corpora = _rebuild(library, recorded, as_of)
+    there = {id_ for corpus in corpora for id_ in corpus.ids}
+    if unknown := sorted(set(without) - there):
+        raise InvalidInputError(
+            f"there is no candidate {', '.join(map(quoted, unknown))}; see them with: "
+            f"holdfast audit show {evidence.id}"
+        )
+    left = [corpus.without(without) for corpus in corpora]
+    after = _retrieval(evaluate(left, recorded.query, recorded.policy, recorded.table))
+    was = {c.statement.id for c in before.injected}
+    now = {c.statement.id for c in after.injected}
+    added = [c for c in after.injected if c.statement.id not in was]
+    removed = [c for c in before.injected if c.statement.id not in now]
+    differences = [f"{c.statement.id} would have been injected" for c in added]
+    differences += [f"{c.statement.id} would not have been injected" for c in removed]
+    if after.status != before.status:
+        differences.append(f"status: {after.status} instead of {before.status}")
+    if after.context != before.context and not differences:
+        differences.append("the injected bytes")
+    return Replay(evidence.id, not differences, differences, None, after, added, removed)
 
 
 def explain(library: Library, evidence: Evidence) -> Explanation:
     """Read evidence back into statements, scores and verdicts, exactly as recorded."""
-    recorded = from_payload(evidence.payload)
-    corpora = _rebuild(library, recorded)
-    problems = _corpus_differences(recorded, corpora)
+    recorded = from_evidence(evidence)
+    try:
+        corpora = _rebuild(library, recorded)
+        problems = _corpus_differences(recorded, corpora)
+    except DamagedError as error:
+        corpora, problems = [], [str(error)]
     rebuilt = [len(corpus) for corpus in corpora] == [s.count for s in recorded.subjects]
     outcome = _as_recorded(recorded, corpora) if rebuilt else None
     retrieval = Retrieval(
@@ -51,9 +120,50 @@ def explain(library: Library, evidence: Evidence) -> Explanation:
     return Explanation(evidence, retrieval, problems)
 
 
-def _rebuild(library: Library, recorded: Recorded) -> list[Corpus]:
+def scored_rows(library: Library, evidence: Evidence) -> list[list[str]]:
+    """Give the lines that stand for what was scored, by subject, where they still agree."""
+    recorded = from_evidence(evidence)
+    corpora = _rebuild(library, recorded)
+    agree = recorded.format != FIRST_FORMAT and not _corpus_differences(recorded, corpora)
+    return [corpus.rows for corpus in corpora] if agree else []
+
+
+def _retrieval(outcome: Outcome) -> Retrieval:
+    return Retrieval(
+        context=outcome.context,
+        status=outcome.selection.status,
+        evidence_id=None,
+        injected=[outcome.candidate(row) for row in outcome.selection.injected],
+        candidates=Candidates(outcome, outcome.selection.order),
+    )
+
+
+def _embedding_cosine(library: Library, recorded: Recorded, request: str | Messages) -> float:
+    """Embed a request anew; give the least cosine to its recorded vectors."""
+    asked = parse(request)
+    if asked.digest != recorded.request_digest:
+        raise InvalidInputError("this is not the request that was recorded: its hash is another")
+    if library.embedder.digest != recorded.embedder:
+        raise InvalidInputError(
+            "the request was embedded with another model; open with that one "
+            "(HOLDFAST_EMBEDDER) to embed it again"
+        )
+    anew = library.embedder.embed([segment.text for segment in asked.segments], role="query")
+    if not asked.segments:
+        return 1.0
+    then = recorded.query.vectors.astype(np.float32)
+    lengths = np.maximum(np.linalg.norm(then, axis=1), 1e-9)
+    return float(((anew * then).sum(axis=1) / lengths).min(initial=1.0))
+
+
+def _rebuild(library: Library, recorded: Recorded, as_of: int | None = None) -> list[Corpus]:
     corpora = [
-        library.corpus_at_revision(s.subject, s.revision, recorded.as_of, recorded.embedder)
+        library.corpus_at_revision(
+            s.subject,
+            s.revision if as_of is None else None,
+            recorded.as_of if as_of is None else as_of,
+            recorded.embedder,
+        )
         for s in recorded.subjects
     ]
     asked = recorded.query.vectors
@@ -65,14 +175,15 @@ def _rebuild(library: Library, recorded: Recorded) -> list[Corpus]:
     return corpora
 
 
-def _corpus_differences(recorded: Recorded, corpora: list[Corpus]) -> list[str]:
+def _corpus_differences(recorded: Recorded, corpora: Sequence[Corpus]) -> list[str]:
+    first = recorded.format == FIRST_FORMAT
     return [
         f"the statements of subject {place} in force then are not those in the record now "
         f"({len(corpus)} now, {then.count} then)"
         for place, (then, corpus) in enumerate(
             zip(recorded.subjects, corpora, strict=True), start=1
         )
-        if corpus.digest != then.corpus
+        if (corpus.first_digest if first else corpus.digest) != then.digest
     ]
 
 

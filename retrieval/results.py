@@ -155,14 +155,24 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Whether a recorded retrieval comes out the same again, bit for bit."""
+    """Whether a recorded retrieval comes out the same again, bit for bit.
+
+    Of a counterfactual: whether the same would have been injected.
+    """
 
     evidence_id: str
     same: bool
     differences: list[str] = field(default_factory=list[str])
     """What differs, in words; empty when ``same``."""
     embedding_cosine: float | None = None
-    """Cosine of the recorded request vector and one embedded anew, where the request is given."""
+    """Least cosine of the recorded request vectors and ones embedded anew, where the request
+    is given."""
+    retrieval: Retrieval | None = None
+    """What comes out now; None where the statements of the time cannot be rebuilt."""
+    added: list[Candidate] = field(default_factory=list[Candidate])
+    """Of a counterfactual: what would have been injected, and was not."""
+    removed: list[Candidate] = field(default_factory=list[Candidate])
+    """Of a counterfactual: what was injected, and would not have been."""
 
     def __bool__(self) -> bool:
         return self.same
@@ -171,6 +181,21 @@ class Replay:
         if self.same:
             return f"{self.evidence_id}: same candidates, scores, verdicts and injected bytes"
         return f"{self.evidence_id}: differs: " + "; ".join(self.differences)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What ``load`` wrote of a document, and what was there already."""
+
+    subject: str
+    versions: int
+    """Versions of statements, decisions among them."""
+    proposals: int
+    existing: int
+
+    def __str__(self) -> str:
+        there = f"; {self.existing} were there already" if self.existing else ""
+        return f"loaded {self.versions} versions and {self.proposals} proposals{there}"
 
 
 @dataclass(frozen=True, slots=True)

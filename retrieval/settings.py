@@ -5,16 +5,18 @@ same class. Thresholds and budgets are what selection acts on; each default says
 where it comes from.
 """
 
+import contextlib
 import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from ..memory.errors import ConfigurationError, InvalidInputError
+from ..memory.errors import ConfigurationError, HoldfastError, InvalidInputError
+from ..memory.keys import KeySource
 from .selection import Policy, thresholds
 
 CONFIG_NAME = "holdfast.toml"
@@ -33,16 +35,28 @@ def data_path(path: object) -> Path:
     Raises:
         ConfigurationError: no file system takes it.
     """
+    return _path(
+        path, ConfigurationError, "the data directory", ", or leave it out for the default"
+    )
+
+
+def folder_path(path: object, what: str) -> Path:
+    """Give another folder that a caller named as a path.
+
+    Raises:
+        InvalidInputError: no file system takes it.
+    """
+    return _path(path, InvalidInputError, what, "")
+
+
+def _path(path: object, error: type[HoldfastError], what: str, otherwise: str) -> Path:
     if isinstance(path, (str, Path)) and str(path) and "\0" not in str(path):
-        try:
+        with contextlib.suppress(UnicodeEncodeError):
             os.fsencode(path)
-        except UnicodeEncodeError:
-            pass
-        else:
             return Path(path)
-    raise ConfigurationError(
-        "the data directory is given as text or Path, not empty, without NUL or lone surrogates; "
-        "correct it, or leave it out for the default"
+    raise error(
+        f"{what} is given as text or Path, not empty, without NUL or lone surrogates; "
+        f"correct it{otherwise}"
     )
 
 
@@ -80,10 +94,42 @@ class Settings(BaseSettings):
     """The same for the ``always`` lane, which has its own."""
     placement: Literal["user", "system"] = "user"
     """Where ``inject`` puts the context: in the last user message, or a system message."""
+    master_key: SecretStr | None = None
+    """The installation's key, 32 bytes in base64 or hexadecimal, in place of a key file; in
+    the environment only. Several, apart by commas: the first one wraps, the others unwrap."""
+    key_file: Path | None = None
+    """The installation's key file; None: one in the user's configuration directory, made when
+    first needed. It must lie outside the data directory."""
+    key_hook: str | None = None
+    """``package.module:attribute`` of a key management service's wrapper, in place of a key."""
+    checkpoint_dir: Path | None = None
+    """Where the last checkpoint that was signed is kept; None: beside the key."""
     lock_timeout: float = Field(default=5.0, ge=0)
     """Seconds to wait for a data directory that another process owns."""
     cache_statements: int = Field(default=50_000, ge=0)
     """Statements whose vectors and words are kept in memory, over all subjects."""
+
+    @property
+    def key_source(self) -> KeySource:
+        """Where the installation's key comes from.
+
+        Raises:
+            ConfigurationError: it would lie in the data directory.
+        """
+        data = self.data.expanduser().absolute()
+        for path, name in ((self.key_file, "key_file"), (self.checkpoint_dir, "checkpoint_dir")):
+            if path is not None and path.expanduser().absolute().is_relative_to(data):
+                raise ConfigurationError(
+                    f"{name} lies in the data directory {data}, where a copy of the data takes it "
+                    "along; choose another place"
+                )
+        return KeySource(
+            folder=Path(platformdirs.user_config_dir("holdfast", appauthor=False)),
+            master_key=None if self.master_key is None else self.master_key.get_secret_value(),
+            hook=self.key_hook,
+            file=self.key_file and self.key_file.expanduser().absolute(),
+            checkpoints=self.checkpoint_dir and self.checkpoint_dir.expanduser().absolute(),
+        )
 
     @classmethod
     def settings_customise_sources(
@@ -168,6 +214,11 @@ def _read_file(path: Path) -> dict[str, Any]:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read as TOML ({error}); mend it") from None
+    if "master_key" in values:
+        raise ConfigurationError(
+            f"{path} holds the installation's key, where a copy of the data takes it along; set "
+            "HOLDFAST_MASTER_KEY in the environment, or name a key_file elsewhere"
+        )
     unknown = sorted(set(values) - set(Settings.model_fields))
     if unknown:
         raise ConfigurationError(

@@ -3,12 +3,11 @@
 Each change is one transaction. It knows nothing of requests.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from sqlalchemy import Connection
 
 from ..memory import decisions, proposals, store, times
 from ..memory.errors import InvalidInputError
@@ -23,9 +22,10 @@ from ..memory.models import (
     Statement,
     Strength,
 )
-from ..memory.store import Draft, Version
+from ..memory.record import Snapshot, Transaction
 from ..memory.times import Time
-from ..memory.vectors import Progress
+from ..memory.vectors import Embedded, Progress
+from ..memory.versions import Change, Draft, Subject, Version
 from . import reading, relation, splitting
 from .library import Library, draft
 from .results import Added, Pair
@@ -100,6 +100,13 @@ def name(value: object, what: str) -> str:
     return cleaned
 
 
+def reason_text(reason: str | None) -> str | None:
+    """Check a reason that a caller gave; None: none was given."""
+    if reason is None:
+        return None
+    return splitting.clean(reason, limit=splitting.MAX_STATEMENT_CHARACTERS, what="reason")
+
+
 def context_names(values: Sequence[str]) -> tuple[str, ...]:
     """Check the names of contexts."""
     given: object = values
@@ -110,13 +117,22 @@ def context_names(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name(value, "context") for value in values))
 
 
+def ids(values: object, what: str) -> list[str]:
+    """Check a list of ids, or of other names that are compared as they are."""
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Collection):
+        raise InvalidInputError(f'{what} is a list of ids, like ["st_…"]')
+    listed = list(cast("Collection[object]", values))
+    if not all(isinstance(each, str) for each in listed):
+        raise InvalidInputError(f'{what} is a list of ids, like ["st_…"]')
+    return cast("list[str]", listed)
+
+
 class Writer:
     """Every change of statements, decisions and proposals."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._database = library.database
-        self._tenant = library.tenant
+        self._record = library.record
 
     def add(
         self,
@@ -138,19 +154,16 @@ class Writer:
         pairs: list[tuple[Draft, Statement, float, str]] = []
         written: dict[bytes, Version] = {}
         if new:
-            matrix = self._library.embed(subject, new, progress)
+            embedded = self._library.embed(subject, new, progress)
             if report:
-                pairs = self._pairs(subject, new, matrix)
-            with self._database.write() as connection:
-                change = store.begin_change(connection, self._tenant, subject)
-                late = store.equal_statements(
-                    connection, change.subject, [d.equality for d in new], as_of=change.at
-                )
-                known |= late
-                rows = [i for i, d in enumerate(new) if d.equality not in late]
-                versions = store.write(connection, self._tenant, change, [new[i] for i in rows])
-                self._library.save_vectors(connection, [v.key for v in versions], matrix[rows])
-            self._library.note_added(change, versions, matrix[rows])
+                pairs = self._pairs(subject, new, embedded.matrix)
+            late, change, versions = self._record.transact(
+                lambda tx: self._write_new(tx, subject, new, embedded)
+            )
+            known |= late
+            rows = [i for i, d in enumerate(new) if d.equality not in late]
+            if change is not None:
+                self._library.note_added(change, versions, embedded.matrix[rows])
             written = {new[i].equality: v for i, v in zip(rows, versions, strict=True)}
         statements = {key: v.statement for key, v in (known | written).items()}
         return Added(
@@ -159,6 +172,22 @@ class Writer:
             similar=_reported(pairs, "similar", written),
             possible_revisions=_reported(pairs, "possible_revision", written),
         )
+
+    def _write_new(
+        self, tx: Transaction, subject: str, drafts: Sequence[Draft], embedded: Embedded
+    ) -> tuple[dict[bytes, Version], Change | None, list[Version]]:
+        """Write drafts, but for those that another has written meanwhile, which are given too."""
+        found = store.ensure_subject(tx, subject)
+        late = store.equal_statements(
+            tx, found, [d.equality for d in drafts], as_of=_current(found)
+        )
+        rows = [i for i, d in enumerate(drafts) if d.equality not in late]
+        if not rows:
+            return late, None, []
+        change = store.begin_change(tx, subject)
+        self._library.register(tx)
+        own = Embedded(embedded.embedder, embedded.matrix[rows])
+        return late, change, store.write(tx, change, [drafts[i] for i in rows], own)
 
     def decide(
         self, subject: str, situation: str, choice: str, reason: str, weighed: Sequence[str]
@@ -170,66 +199,79 @@ class Writer:
         ]
         given = Attributes(kind="decision", strength="should", scope="topical")
         new = _draft(decision_text(*parts), given)
-        with self._database.read() as connection:
-            found = store.subject(connection, self._tenant, subject)
-            if found is not None and (old := _same_decision(connection, found, parts)):
+        with self._record.snapshot() as snapshot:
+            found = store.subject(snapshot, subject)
+            if found is not None and (old := _same_decision(snapshot, found, parts)):
                 return old
-            self._weighed(connection, subject, weighed)
-        matrix = self._library.embed(subject, [new], None)
-        with self._database.write() as connection:
-            change = store.begin_change(connection, self._tenant, subject)
-            if old := _same_decision(connection, change.subject, parts):
+            _weighed(snapshot, subject, weighed)
+        embedded = self._library.embed(subject, [new])
+
+        def write(tx: Transaction) -> Decision:
+            found = store.ensure_subject(tx, subject)
+            if old := _same_decision(tx, found, parts):
                 return old  # written by another meanwhile
-            versions = store.write(connection, self._tenant, change, [new])
-            self._library.save_vectors(connection, [new.key], matrix)
+            change = store.begin_change(tx, subject)
+            self._library.register(tx)
             return decisions.write(
-                connection,
-                versions[0],
+                tx,
+                change,
+                new,
+                embedded,
                 situation=parts[0],
                 choice=parts[1],
                 reason=parts[2],
-                weighed_versions=self._weighed(connection, subject, weighed),
+                weighed_versions=_weighed(tx, subject, weighed),
             )
+
+        return self._record.transact(write)
 
     def revise(
         self, statement_id: str, text: str | None, reason: str | None, changes: dict[str, Any]
     ) -> Statement:
         """Write the next version of a statement."""
-        with self._database.read() as connection:
-            old = _open_version(store.latest(connection, self._tenant, statement_id))
+        with self._record.snapshot() as snapshot:
+            old = _open_version(store.latest(snapshot, statement_id))
         new = _revised(old, text, changes)
-        reason = _note(reason)
-        matrix = self._library.embed(old.statement.subject, [new], None)
-        with self._database.write() as connection:
-            current = _open_version(store.latest(connection, self._tenant, statement_id))
+        reason = reason_text(reason)
+        embedded = self._library.embed(old.statement.subject, [new])
+
+        def write(tx: Transaction) -> Statement:
+            current = _open_version(store.latest(tx, statement_id))
             if current.key != old.key:
                 raise InvalidInputError(
                     f"{statement_id} was revised meanwhile; look at its history and revise again"
                 )
-            change = store.begin_change(connection, self._tenant, old.statement.subject)
-            version = store.revise(connection, self._tenant, change, old, new, reason)
-            self._library.save_vectors(connection, [new.key], matrix)
-        return version.statement
+            change = store.begin_change(tx, old.statement.subject)
+            self._library.register(tx)
+            return store.revise(tx, change, old, new, embedded, reason).statement
+
+        return self._record.transact(write)
 
     def retire(self, statement_id: str, reason: str | None) -> Statement:
         """Note that a statement no longer holds."""
-        reason = _note(reason)
-        with self._database.write() as connection:
-            old = _open_version(store.latest(connection, self._tenant, statement_id))
-            change = store.begin_change(connection, self._tenant, old.statement.subject)
-            return store.retire(connection, self._tenant, change, old, reason)
+        reason = reason_text(reason)
+
+        def write(tx: Transaction) -> Statement:
+            old = _open_version(store.latest(tx, statement_id))
+            change = store.begin_change(tx, old.statement.subject)
+            return store.retire(tx, change, old, reason)
+
+        return self._record.transact(write)
 
     def propose(self, subject: str, text: str, given: Attributes) -> list[Proposal]:
         """Keep what somebody other than the subject put forward, split into single ones."""
         drafts = [_draft(single, given) for single in _singles(text, split=True)]
-        with self._database.write() as connection:
-            change = store.begin_change(connection, self._tenant, subject)
-            return [proposals.write(connection, self._tenant, change, d) for d in drafts]
+
+        def write(tx: Transaction) -> list[Proposal]:
+            change = store.begin_change(tx, subject)
+            return [proposals.write(tx, change, d) for d in drafts]
+
+        return self._record.transact(write)
 
     def confirm(self, proposal_id: str) -> Statement:
         """Make a statement of a proposal: the subject's own word from now on."""
-        with self._database.read() as connection:
-            proposal = proposals.read(connection, self._tenant, proposal_id)
+        with self._record.snapshot() as snapshot:
+            proposal = proposals.read(snapshot, proposal_id)
         _check_open(proposal)
         given = Attributes(
             kind=proposal.kind,
@@ -239,36 +281,41 @@ class Writer:
             source=proposal.source,
         )
         new = _draft(proposal.text, given)
-        matrix = self._library.quantised([new.text])
-        with self._database.write() as connection:
-            change = store.begin_change(connection, self._tenant, proposal.subject)
-            known = store.equal_statements(
-                connection, change.subject, [new.equality], as_of=change.at
-            )
+        embedded = self._library.embedded(self._library.quantised([new.text]))
+        if not self._known(proposal.subject, [new]):
+            self._library.put(proposal.subject, [new.key], embedded.matrix)
+
+        def write(tx: Transaction) -> Statement:
+            change = store.begin_change(tx, proposal.subject)
+            known = store.equal_statements(tx, change.subject, [new.equality], as_of=change.at)
             if new.equality in known:
                 statement = known[new.equality].statement
             else:
-                self._library.put(proposal.subject, [new.key], matrix)
-                statement = store.write(connection, self._tenant, change, [new])[0].statement
-                self._library.save_vectors(connection, [new.key], matrix)
-            proposals.decide(connection, self._tenant, change, proposal, "confirmed", statement.id)
-        return statement
+                self._library.register(tx)
+                statement = store.write(tx, change, [new], embedded)[0].statement
+            proposals.decide(tx, change, proposal, "confirmed", statement.id)
+            return statement
+
+        return self._record.transact(write)
 
     def reject(self, proposal_id: str) -> Proposal:
         """Note that the subject does not want a proposal."""
-        with self._database.write() as connection:
-            proposal = proposals.read(connection, self._tenant, proposal_id)
+
+        def write(tx: Transaction) -> Proposal:
+            proposal = proposals.read(tx, proposal_id)
             _check_open(proposal)
-            change = store.begin_change(connection, self._tenant, proposal.subject)
-            return proposals.decide(connection, self._tenant, change, proposal, "rejected")
+            change = store.begin_change(tx, proposal.subject)
+            return proposals.decide(tx, change, proposal, "rejected")
+
+        return self._record.transact(write)
 
     def _known(self, subject: str, drafts: Sequence[Draft]) -> dict[bytes, Version]:
-        with self._database.read() as connection:
-            found = store.subject(connection, self._tenant, subject)
+        with self._record.snapshot() as snapshot:
+            found = store.subject(snapshot, subject)
             if found is None:
                 return {}
             return store.equal_statements(
-                connection, found, [d.equality for d in drafts], as_of=_current(found)
+                snapshot, found, [d.equality for d in drafts], as_of=_current(found)
             )
 
     def _pairs(
@@ -286,24 +333,22 @@ class Writer:
                 found.append((new[i], other, cosine, found_as))
         return sorted(found, key=lambda pair: (-pair[2], pair[1].id))
 
-    def _weighed(self, connection: Connection, subject: str, ids: Sequence[str]) -> list[Version]:
-        given: object = ids
-        if isinstance(given, str) or not isinstance(given, Collection):
-            raise InvalidInputError('weighed is a list of ids of statements, like ["st_…"]')
-        wanted = {str(i): i for i in ids}
-        versions = [store.latest(connection, self._tenant, i) for i in wanted.values()]
-        for version in versions:
-            if version.statement.subject != subject:
-                raise InvalidInputError(
-                    f"{version.statement.id} is no statement of this subject; weigh its own"
-                )
-        return versions
+
+def _weighed(snapshot: Snapshot, subject: str, ids: Sequence[str]) -> list[Version]:
+    given: object = ids
+    if isinstance(given, str) or not isinstance(given, Collection):
+        raise InvalidInputError('weighed is a list of ids of statements, like ["st_…"]')
+    versions = [store.latest(snapshot, i) for i in {str(i): i for i in ids}.values()]
+    for version in versions:
+        if version.statement.subject != subject:
+            raise InvalidInputError(
+                f"{version.statement.id} is no statement of this subject; weigh its own"
+            )
+    return versions
 
 
-def _same_decision(
-    connection: Connection, found: store.Subject, parts: Sequence[str]
-) -> Decision | None:
-    for old in decisions.standing(connection, found, as_of=_current(found)):
+def _same_decision(snapshot: Snapshot, found: Subject, parts: Sequence[str]) -> Decision | None:
+    for old in decisions.standing(snapshot, found, as_of=_current(found)):
         if [old.situation, old.choice, old.reason] == list(parts):
             return old
     return None
@@ -390,13 +435,7 @@ def _check_open(proposal: Proposal) -> None:
         raise InvalidInputError(f"proposal {proposal.id} was {proposal.status} before")
 
 
-def _note(reason: str | None) -> str | None:
-    if reason is None:
-        return None
-    return splitting.clean(reason, limit=splitting.MAX_STATEMENT_CHARACTERS, what="reason")
-
-
-def _current(found: store.Subject) -> int:
+def _current(found: Subject) -> int:
     return max(times.now(), found.changed_at)
 
 

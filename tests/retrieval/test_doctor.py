@@ -1,18 +1,20 @@
 """Whatever is wrong between SQL and Chroma, the doctor finds it, mends it, and ends clean."""
 
+import json
 import shutil
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tampering
 from conftest import open_with
 from fakes import FakeEmbedder
 
 from holdfast import Holdfast
-from holdfast.memory import vectors
+from holdfast.memory import erasure, vectors
+from holdfast.memory.canonical import canonical
 from holdfast.memory.chroma import collection_name
 from holdfast.memory.errors import StorageError
 from holdfast.retrieval.results import DoctorReport
@@ -43,28 +45,14 @@ def collection(holdfast: Holdfast, subject: str = "ada") -> Any:
     )
 
 
-def sql(holdfast: Holdfast, statement: str, *values: Any) -> None:
-    connection = sqlite3.connect(holdfast.settings.data / "holdfast.db", timeout=10)
-    with connection:
-        assert connection.execute(statement, values).rowcount > 0
-    connection.close()
-
-
 def everything(holdfast: Holdfast) -> Any:
-    """All that both stores hold."""
-    connection = sqlite3.connect(holdfast.settings.data / "holdfast.db", timeout=10)
-    tables = [
-        name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
-    ]
-    rows = {
-        table: sorted(map(repr, connection.execute(f"SELECT * FROM {table}"))) for table in tables
-    }
-    connection.close()
+    """All that both stores hold; vectors as they are once opened, as sealing differs each time."""
+    rows = [row for row in tampering.dump(holdfast.settings.data) if '"vectors"' not in row]
     held = {}
     for subject in ("ada", "bo"):
         got = collection(holdfast, subject).get(include=["embeddings"])
         held[subject] = sorted(zip(got["ids"], np.asarray(got["embeddings"]).tolist(), strict=True))
-    return rows, held
+    return (rows, tampering.opened_vectors(holdfast)), held
 
 
 def found(report: DoctorReport) -> dict[str, int]:
@@ -90,17 +78,14 @@ def lose(holdfast: Holdfast) -> None:
 
 def make_orphan(holdfast: Holdfast) -> None:
     """What a kill between Chroma and the commit leaves."""
-    library = holdfast._library  # pyright: ignore[reportPrivateUsage]
 
     def die(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    library.save_vectors, kept = die, library.save_vectors  # type: ignore[method-assign]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vectors, "save", die)
         with pytest.raises(KeyboardInterrupt):
             holdfast.add("ada", "This was never acknowledged.")
-    finally:
-        library.save_vectors = kept  # type: ignore[method-assign]
 
 
 def misplace(holdfast: Holdfast) -> None:
@@ -111,20 +96,23 @@ def misplace(holdfast: Holdfast) -> None:
 
 
 def alter_sql(holdfast: Holdfast) -> None:
-    sql(
-        holdfast,
-        "UPDATE vectors SET components = zeroblob(48) WHERE statement_key IN"
-        " (SELECT key FROM statements WHERE text = ?)",
-        TEXTS[2],
-    )
+    key = tampering.key_of(holdfast, TEXTS[2])
+    tampering.garble(holdfast, "vectors", "components", "statement_key = ?", key)
 
 
 def truncate_sql(holdfast: Holdfast) -> None:
-    sql(
+    key = tampering.key_of(holdfast, TEXTS[2])
+    tampering.sql(holdfast, "UPDATE vectors SET components = x'01' WHERE statement_key = ?", key)
+
+
+def swap_sql(holdfast: Holdfast) -> None:
+    """One vector, whole and sealed for the same subject, lies in the place of another."""
+    key, other = (tampering.key_of(holdfast, text) for text in (TEXTS[2], TEXTS[0]))
+    tampering.sql(
         holdfast,
-        "UPDATE vectors SET components = x'01' WHERE statement_key IN"
-        " (SELECT key FROM statements WHERE text = ?)",
-        TEXTS[2],
+        "UPDATE vectors SET components = (SELECT components FROM vectors WHERE statement_key = ?)"
+        " WHERE statement_key = ?",
+        *(other, key),
     )
 
 
@@ -135,6 +123,7 @@ FAULTS: list[tuple[Callable[[Holdfast], None], dict[str, int]]] = [
     (misplace, {"orphaned in Chroma": 1}),
     (alter_sql, {"altered in SQL": 1}),
     (truncate_sql, {"altered in SQL": 1}),
+    (swap_sql, {"altered in SQL": 1}),
 ]
 
 
@@ -162,7 +151,13 @@ def test_each_fault_is_reported_without_mending_then_mended_then_gone(
     report = filled.doctor(mend=False)
     assert found(report) == expected
     assert not report.ok
-    assert all("holdfast doctor" in problem for problem in report.problems)
+    assert sum("mend with: holdfast doctor" in problem for problem in report.problems) == 1
+    others = [problem for problem in report.problems if "mend with" not in problem]
+    if "altered in SQL" in expected:
+        (problem,) = others
+        assert "the ledger does not hold at the vector of statement " in problem
+    else:
+        assert others == []
     assert everything(filled) == broken, "looking changes nothing"
     report = filled.doctor()
     assert found(report) == expected
@@ -248,8 +243,8 @@ def test_another_embedder_embeds_what_is_there_and_the_first_ones_vectors_stay(
         assert sorted(second.texts) == sorted(TEXTS)
         check_clean(holdfast)
         assert holdfast.replay(str(asked.evidence_id)).same, "with the first one's vectors"
-        with holdfast._database.read() as connection:  # pyright: ignore[reportPrivateUsage]
-            assert vectors.unembedded(connection, digest) == []
+        with tampering.snapshot_of(holdfast) as snapshot:
+            assert vectors.unembedded(snapshot, digest) == []
     with open_with(FakeEmbedder("first"), path) as holdfast:
         check_clean(holdfast)
 
@@ -305,18 +300,13 @@ def test_vectors_of_the_wrong_model_in_chroma_are_swept(filled: Holdfast) -> Non
 
 
 @pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE vectors SET hash = zeroblob(32) WHERE statement_key IN"
-        " (SELECT key FROM statements WHERE text LIKE 'Sundays%')",
-        "UPDATE vectors SET components = zeroblob(48), hash = zeroblob(32) WHERE statement_key IN"
-        " (SELECT key FROM statements WHERE text LIKE 'Sundays%')",
-    ],
+    "changes", ["hash = zeroblob(32)", "components = zeroblob(76), hash = zeroblob(32)"]
 )
 def test_what_cannot_be_mended_stays_a_problem_and_chroma_is_not_made_to_match(
-    filled: Holdfast, statement: str
+    filled: Holdfast, changes: str
 ) -> None:
-    sql(filled, statement)
+    key = tampering.key_of(filled, TEXTS[2])
+    tampering.sql(filled, f"UPDATE vectors SET {changes} WHERE statement_key = ?", key)
     _, held = everything(filled)
     for _ in range(2):
         report = filled.doctor()
@@ -324,6 +314,7 @@ def test_what_cannot_be_mended_stays_a_problem_and_chroma_is_not_made_to_match(
         assert report.findings["altered in SQL"] == 1
         assert report.mended.get("altered in SQL", 0) == 0
         assert "restore the database from a backup" in report.problems[0]
+        assert "the ledger does not hold at the vector of statement " in report.problems[1]
         assert everything(filled)[1] == held
 
 
@@ -331,20 +322,101 @@ def test_an_altered_text_whose_vector_is_altered_too_is_no_base_for_mending(
     filled: Holdfast,
 ) -> None:
     alter_sql(filled)
-    sql(filled, "UPDATE statements SET text = 'Sundays are for work.' WHERE text LIKE 'Sundays%'")
+    tampering.reword(filled, TEXTS[2], text="Sundays are for work.")
     report = filled.doctor()
     assert not report.ok
     assert "restore the database from a backup" in report.problems[0]
     assert "Sundays" not in str(report)
 
 
-def test_a_broken_chain_and_a_loose_row_are_problems_that_name_the_backup(filled: Holdfast) -> None:
-    sql(filled, "UPDATE evidence SET recorded_at = recorded_at + 1")
-    sql(filled, "DELETE FROM subjects WHERE name = 'bo'")
+def test_a_vector_altered_by_somebody_with_the_key_is_a_problem_that_names_it(
+    filled: Holdfast,
+) -> None:
+    (statement,) = [s for s in filled.statements("ada") if s.text == TEXTS[2]]
+    other = np.full(filled.embedder.dimensions, 3, np.int8)
+    tampering.reseal_vector(filled, TEXTS[2], other)
+    report = filled.doctor()
+    (problem,) = report.problems
+    assert f"does not hold at the vector of statement {statement.id} version 1" in problem
+    assert "altered outside Holdfast: compare with a backup" in problem
+
+
+def test_a_text_that_cannot_be_read_is_a_problem_and_stops_nothing_else(filled: Holdfast) -> None:
+    (statement,) = [s for s in filled.statements("ada") if s.text == TEXTS[2]]
+    key = tampering.key_of(filled, TEXTS[2])
+    tampering.garble(filled, "statements", "body", "key = ?", key)
+    lose(filled)
+    report = filled.doctor()
+    assert found(report) == {"missing in Chroma": 3}
+    assert report.mended["missing in Chroma"] == 3
+    (problem,) = report.problems
+    assert f"does not hold at statement {statement.id} version 1" in problem
+
+
+def test_a_text_and_its_vector_that_cannot_be_read_are_problems_and_stop_nothing_else(
+    filled: Holdfast,
+) -> None:
+    key = tampering.key_of(filled, TEXTS[2])
+    alter_sql(filled)
+    tampering.garble(filled, "statements", "body", "key = ?", key)
+    lose(filled)
+    report = filled.doctor()
+    assert report.findings["altered in SQL"] == 1
+    assert report.findings["missing in Chroma"] > 0
+    assert report.mended["missing in Chroma"] == report.findings["missing in Chroma"]
+    assert any("restore the database from a backup" in problem for problem in report.problems)
+
+
+def test_an_altered_leaf_and_a_loose_row_are_problems_that_name_the_backup(
+    filled: Holdfast,
+) -> None:
+    signed = filled.audit.checkpoint()
+    (entry,) = filled.evidence()
+    written = json.loads(entry.leaf)
+    leaf = canonical(written | {"time": written["time"] + 1})
+    change = "UPDATE ledger SET leaf = ? WHERE position = ?"
+    tampering.sql(filled, change, leaf, entry.index)
+    report = filled.doctor()
+    (problem,) = report.problems
+    assert f"the ledger does not hold at the leaves before {signed.size}" in problem
+    assert "backup" in problem
+    tampering.sql(filled, change, entry.leaf.encode(), entry.index)
+    check_clean(filled)
+    tampering.sql(filled, "DELETE FROM subjects WHERE name = 'bo'")
     report = filled.doctor()
     assert not report.ok
-    assert [p for p in report.problems if "chain of evidence breaks" in p and "backup" in p]
+    assert [p for p in report.problems if "the ledger does not hold at" in p and "backup" in p]
     assert [p for p in report.problems if "lost the row of subjects" in p and "backup" in p]
+
+
+def test_a_lost_row_of_the_record_is_a_problem_that_names_it(filled: Holdfast) -> None:
+    (statement,) = [s for s in filled.statements("ada") if s.text == TEXTS[2]]
+    key = tampering.key_of(filled, TEXTS[2])
+    tampering.sql(filled, "DELETE FROM vectors WHERE statement_key = ?", key)
+    tampering.sql(filled, "DELETE FROM statements WHERE key = ?", key)
+    report = filled.doctor()
+    (problem,) = report.problems
+    assert f"does not hold at statement {statement.id} version 1: its row is missing" in problem
+
+
+def test_what_an_erasure_left_in_the_files_is_finished(
+    filled: Holdfast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(erasure, "purge", die)
+        with pytest.raises(KeyboardInterrupt):
+            filled.erase("ada")
+    report = filled.doctor(mend=False)
+    assert report.findings["left by an erasure"] == 1
+    assert not report.ok
+    report = filled.doctor()
+    assert (report.ok, report.mended["left by an erasure"]) == (True, 1)
+    check_clean(filled)
+    assert filled.verify().verdict == "VERIFIED-ERASED"
+    assert filled.subjects() == ["bo"]
 
 
 def test_the_doctor_checks_every_tenant_of_the_database(tmp_path: Path) -> None:

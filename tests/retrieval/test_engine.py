@@ -1,5 +1,4 @@
 import copy
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,13 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tampering
 from conftest import open_with
 from fakes import FakeEmbedder
 
 import holdfast
 from holdfast import Holdfast, InvalidInputError, NotFoundError, Settings, StorageError
 from holdfast.memory import times
+from holdfast.memory.errors import ErasedError
+from holdfast.retrieval import retriever
 from holdfast.retrieval.context import CLOSING, OPENING
+from holdfast.retrieval.evaluation import Outcome, evaluate
 
 SECOND = 1_000_000
 
@@ -22,7 +25,8 @@ SECOND = 1_000_000
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Holdfast]:
     """One Holdfast for all tests that need no other; each has a subject of its own."""
-    with open_with(FakeEmbedder(), tmp_path_factory.mktemp("shared")) as opened:
+    folder = tmp_path_factory.mktemp("shared")
+    with open_with(FakeEmbedder(), folder / "data", key_file=folder / "shared.key") as opened:
         yield opened
 
 
@@ -254,6 +258,41 @@ def test_any_unicode_can_be_asked_of_the_bundled_model(bundled: Holdfast) -> Non
     bundled.add("ada", "I love trains.")
     for text in ("tr\x00ains \ud800", "поезда 列車 🚂\u200d🚃", "\u202etrains", "列" * 3000):
         assert bundled.replay(str(bundled.retrieve("ada", text).evidence_id))
+
+
+# Erasing at the same time
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_a_retrieval_for_a_subject_that_is_erased_meanwhile_is_refused_and_writes_nothing(
+    fake: Holdfast, monkeypatch: pytest.MonkeyPatch, comes_back: bool
+) -> None:
+    topical(fake, "ada", "I love night trains")
+    topical(fake, "bo", "I hate night trains")
+    after_erasing: list[list[str]] = []
+
+    def erasing(*given: Any) -> Outcome:
+        """Score; then, before it is recorded, the subject is erased."""
+        outcome = evaluate(*given)
+        fake.erase("ada")
+        if comes_back:
+            topical(fake, "ada", "I love slow boats")
+        after_erasing.append(tampering.dump(fake.settings.data))
+        return outcome
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retriever, "evaluate", erasing)
+        with pytest.raises(ErasedError, match="erased while this was retrieved; ask again") as e:
+            fake.retrieve(["bo", "ada"], "night trains")
+    assert "trains" not in str(e.value)
+    assert [tampering.dump(fake.settings.data)] == after_erasing
+    assert fake.evidence() == []
+    assert fake.subjects() == (["ada", "bo"] if comes_back else ["bo"])
+    again = fake.retrieve(["bo", "ada"], "night trains", threshold=0)
+    held = ["I hate night trains", "I love slow boats"] if comes_back else ["I hate night trains"]
+    assert sorted(c.statement.text for c in again.candidates) == held
+    assert fake.replay(str(again.evidence_id))
+    assert fake.verify().verdict == "VERIFIED-ERASED"
 
 
 # The cache: it follows every change and the passing of time
@@ -523,9 +562,10 @@ def test_threads_that_add_and_retrieve_at_once_lose_nothing(tmp_path: Path) -> N
         assert len(set(evidence)) == threads * rounds
         differing = [str(r) for r in map(hf.replay, evidence) if not r]
         assert differing == []
+        assert len(hf.evidence(limit=None)) == threads * rounds
         verified = hf.verify()
         assert verified, str(verified)
-        assert verified.checked == threads * rounds
+        assert verified.checked == 4 * threads * rounds + 2  # the embedder and the policy once
         assert len(hf.retrieve("shared", "train").candidates) == threads * rounds
 
 
@@ -547,9 +587,9 @@ def test_threads_that_say_the_same_at_once_store_it_once(tmp_path: Path) -> None
 def test_evidence_is_durable_before_the_caller_has_its_id(shared: Holdfast) -> None:
     topical(shared, "durable", "I love trains")
     found = shared.retrieve("durable", "trains")
-    connection = sqlite3.connect(shared.settings.data / "holdfast.db")
-    rows = connection.execute(
-        "SELECT count(*) FROM evidence WHERE id = ?", [found.evidence_id]
-    ).fetchone()
-    connection.close()
-    assert rows == (1,)
+    stored = tampering.rows(
+        shared,
+        "SELECT count(*) FROM ledger JOIN payloads USING (tenant, position) WHERE event = ?",
+        found.evidence_id,
+    )
+    assert stored == [(1,)]

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.memory.models import KINDS, SCOPES, STRENGTHS, Statement
-from holdfast.memory.store import Version
-from holdfast.memory.vectors import digest
+from holdfast.memory.versions import Version
 from holdfast.retrieval.calibration import read_table
 from holdfast.retrieval.corpus import Corpus, empty
 from holdfast.retrieval.embedder import quantise
@@ -47,9 +46,7 @@ def make_corpora(subjects: Sequence[Sequence[tuple[str, str, str, tuple[str, ...
             for i, (text, strength, scope, contexts, kind) in enumerate(rows)
         ]  # fmt: skip
         matrix = quantise(EMBEDDER.embed([row[0] for row in rows]), EMBEDDER.scale)
-        corpora.append(
-            Corpus(f"subject {place}", 1, versions, matrix, [digest(row) for row in matrix])
-        )
+        corpora.append(Corpus(f"subject {place}", 1, versions, matrix))
     return corpora
 
 

@@ -1,18 +1,21 @@
 """Where SQL, Chroma and the embedder meet: the order of writing, and what is read."""
 
-import sqlite3
 import threading
 from typing import Any
 
 import numpy as np
 import pytest
+import tampering
 from conftest import open_with
 from fakes import FakeEmbedder
 
 from holdfast import Holdfast
-from holdfast.memory import store, times
+from holdfast.memory import store, times, vectors
 from holdfast.memory.chroma import ChromaVectors, collection_name
 from holdfast.memory.errors import DamagedError, StorageError
+from holdfast.memory.record import Snapshot
+from holdfast.memory.vectors import Embedded
+from holdfast.memory.versions import Draft, Subject
 from holdfast.retrieval.library import EMBEDDING_BATCH, Library, draft, equality
 
 TEXTS = ["I never eat nuts.", "I walk to work.", "Sundays are for my family."]
@@ -32,7 +35,7 @@ def orphans(holdfast: Holdfast) -> int:
     return holdfast.doctor(mend=False).findings["orphaned in Chroma"]
 
 
-def drafts(*texts: str) -> list[store.Draft]:
+def drafts(*texts: str) -> list[Draft]:
     return [
         draft(text, kind="value", strength="should", scope="topical", source="subject")
         for text in texts
@@ -42,18 +45,16 @@ def drafts(*texts: str) -> list[store.Draft]:
 def test_a_vector_lies_in_chroma_before_its_statement_is_in_sql(
     fake: Holdfast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library, seen = library_of(fake), list[int]()
-    kept = library.save_vectors
+    seen = list[int]()
+    kept = vectors.save
 
-    def save(connection: Any, keys: Any, matrix: Any) -> None:
-        got = chroma_of(fake).get(fake.embedder.digest, "local", "ada", keys)
-        assert all(np.array_equal(got[key], matrix[i]) for i, key in enumerate(keys))
-        with sqlite3.connect(fake.settings.data / "holdfast.db") as other:
-            seen.append(other.execute("SELECT count(*) FROM statements").fetchone()[0])
-        other.close()
-        kept(connection, keys, matrix)
+    def save(tx: Any, embedded: Embedded, keys: Any, sealers: Any) -> None:
+        got = chroma_of(fake).get(embedded.embedder, "local", "ada", keys)
+        assert all(np.array_equal(got[key], embedded.matrix[i]) for i, key in enumerate(keys))
+        seen.append(tampering.rows(fake, "SELECT count(*) FROM statements")[0][0])
+        kept(tx, embedded, keys, sealers)
 
-    monkeypatch.setattr(library, "save_vectors", save)
+    monkeypatch.setattr(vectors, "save", save)
     fake.add_many("ada", TEXTS)
     assert seen == [0]
     assert len(fake.statements("ada")) == 3
@@ -65,8 +66,9 @@ def test_a_fault_between_chroma_and_sql_leaves_only_orphans(
     def die(*_: Any) -> None:
         raise KeyboardInterrupt
 
+    before = tampering.dump(fake.settings.data)
     with monkeypatch.context() as patch:
-        patch.setattr(library_of(fake), "save_vectors", die)
+        patch.setattr(vectors, "save", die)
         for write in (
             lambda: fake.add_many("ada", TEXTS),
             lambda: fake.decide("ada", situation="a", choice="b", reason="c"),
@@ -75,6 +77,7 @@ def test_a_fault_between_chroma_and_sql_leaves_only_orphans(
                 write()
     assert fake.statements("ada") == []
     assert fake.subjects() == []
+    assert tampering.dump(fake.settings.data) == before
     assert orphans(fake) == 4
     assert fake.doctor().ok
     assert orphans(fake) == 0
@@ -95,14 +98,16 @@ def test_a_fault_in_chroma_stores_nothing(fake: Holdfast, monkeypatch: pytest.Mo
 def test_many_texts_are_embedded_in_batches_and_come_back_in_their_order(fake: Holdfast) -> None:
     library, steps = library_of(fake), list[tuple[int, int]]()
     new = drafts(*(f"thing {number}" for number in range(2 * EMBEDDING_BATCH + 3)))
-    matrix = library.embed("ada", new, lambda *step: steps.append(step))
+    embedded = library.embed("ada", new, lambda *step: steps.append(step))
+    matrix = embedded.matrix
+    assert embedded.embedder == fake.embedder.digest
     assert steps == [
         (EMBEDDING_BATCH, len(new)), (2 * EMBEDDING_BATCH, len(new)), (len(new), len(new)),
     ]  # fmt: skip
     got = chroma_of(fake).get(fake.embedder.digest, "local", "ada", [d.key for d in new])
     assert all(np.array_equal(got[d.key], matrix[i]) for i, d in enumerate(new))
     assert np.array_equal(matrix, library.quantised([d.text for d in new]))
-    assert library.embed("ada", [], None).shape == (0, fake.embedder.dimensions)
+    assert library.embed("ada", [], None).matrix.shape == (0, fake.embedder.dimensions)
 
 
 def test_a_corpus_is_read_once_and_again_after_each_change(fake: Holdfast) -> None:
@@ -119,6 +124,26 @@ def test_a_corpus_is_read_once_and_again_after_each_change(fake: Holdfast) -> No
     assert library.corpus("ada").revision == 2
 
 
+def test_a_corpus_is_of_one_state_of_the_record_also_where_somebody_writes_meanwhile(
+    fake: Holdfast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *_ = fake.add_many("ada", TEXTS)
+    kept = store.subject
+
+    def meanwhile(snapshot: Snapshot, name: str) -> Subject | None:
+        """Another retires a statement once the subject's revision was read."""
+        monkeypatch.setattr(store, "subject", kept)
+        found = kept(snapshot, name)
+        fake.retire(first.id)
+        return found
+
+    monkeypatch.setattr(store, "subject", meanwhile)
+    found = fake.retrieve("ada", "nuts")
+    assert [len(found.candidates), len(fake.statements("ada"))] == [3, 2]
+    assert fake.replay(str(found.evidence_id)).same
+    assert len(fake.retrieve("ada", "nuts").candidates) == 2
+
+
 def test_a_corpus_of_the_past_holds_what_held_then(fake: Holdfast) -> None:
     library = library_of(fake)
     first, *_ = fake.add_many("ada", TEXTS)
@@ -131,11 +156,30 @@ def test_a_corpus_of_the_past_holds_what_held_then(fake: Holdfast) -> None:
     recorded = library.corpus_at_revision("ada", 1, before, fake.embedder.digest)
     assert {v.statement.text for v in recorded.versions} == set(TEXTS)
     assert np.array_equal(recorded.matrix, then.matrix)
-    assert recorded.hashes == then.hashes
+    assert (recorded.rows, recorded.digest) == (then.rows, then.digest)
+    assert recorded.data_key == then.data_key == library.corpus("ada").data_key
     assert library.corpus_at_revision("ada", 0, before, "never used").versions == []
     assert library.corpus_at_revision("nobody", 1, before, "never used").versions == []
+    known_now = library.corpus_at_revision("ada", None, before, fake.embedder.digest)
+    assert (known_now.revision, known_now.rows) == (2, then.rows)
     with pytest.raises(StorageError, match="never used"):
         library.corpus_at_revision("ada", 1, before, "f" * 64)
+
+
+def test_a_corpus_in_the_vectors_of_another_model_is_given_whole_or_not_at_all(
+    tmp_path: Any,
+) -> None:
+    path = tmp_path / "data"
+    with open_with(FakeEmbedder("first"), path) as holdfast:
+        (first,) = holdfast.add("ada", TEXTS[0])
+        digest = holdfast.embedder.digest
+    with open_with(FakeEmbedder("second"), path) as holdfast:
+        holdfast.add("ada", TEXTS[1])
+        library, now = library_of(holdfast), times.now()
+        then = library.corpus_at_revision("ada", 1, now, digest)
+        assert then.ids == [first.id]
+        with pytest.raises(StorageError, match="1 statements have no vector of the model"):
+            library.corpus_at_revision("ada", None, now, digest)
 
 
 def test_vectors_put_back_are_counted_in_the_retrieval_that_found_them(fake: Holdfast) -> None:
@@ -160,10 +204,7 @@ def test_vectors_damaged_in_both_stores_are_an_error_until_the_doctor_has_mended
     fake.add_many("ada", TEXTS)
     asked = fake.retrieve("ada", "nuts", record=False)
     library_of(fake).cache.clear()
-    connection = sqlite3.connect(fake.settings.data / "holdfast.db")
-    with connection:
-        connection.execute("UPDATE vectors SET components = zeroblob(48)")
-    connection.close()
+    tampering.sql(fake, "UPDATE vectors SET components = zeroblob(76)")
     assert fake.retrieve("ada", "nuts", record=False).context == asked.context  # Chroma's are whole
     library_of(fake).cache.clear()
     name = collection_name(fake.embedder.digest, "local", "ada")

@@ -4,7 +4,7 @@ from conftest import open_with
 from fakes import FakeEmbedder
 
 from holdfast import Holdfast
-from holdfast.retrieval.results import Added, DoctorReport, Pair, Replay, Retrieval
+from holdfast.retrieval.results import Added, DoctorReport, Loaded, Pair, Replay, Retrieval
 
 MARKUP = "<script>alert('x')</script> & nuts"
 
@@ -36,6 +36,9 @@ def test_html_escapes_markup(fake: Holdfast) -> None:
         proposal,
         fake.evidence()[0],
         fake.verify(),
+        fake.audit.events(types=["statement.put"])[0],
+        fake.erase("<b>ada</b>", reason="<script>"),
+        fake.evidence()[0],
     ]
     for each in shown:
         html = each._repr_html_()
@@ -62,6 +65,19 @@ def test_a_replay_is_true_when_the_same_and_says_what_differs() -> None:
     differing = Replay("ev_1", False, ["one", "two"])
     assert not differing
     assert str(differing) == "ev_1: differs: one; two"
+
+
+def test_what_was_loaded_what_was_there_and_what_was_erased_is_counted(fake: Holdfast) -> None:
+    assert str(Loaded("ada", 3, 1, 0)) == "loaded 3 versions and 1 proposals"
+    assert str(Loaded("ada", 0, 0, 4)).endswith("; 4 were there already")
+    fake.add("ada", "I never eat nuts.")
+    fake.propose("ada", "I love boats.", source="tool")
+    erased = fake.erase("ada")
+    assert str(erased) == (
+        "erased 1 versions, 1 proposals and the payloads of 2 events; "
+        f"recorded as {erased.evidence_id}"
+    )
+    assert str(fake.verify()).startswith("VERIFIED-ERASED: 4 leaves, 2 of them erased, 4 under a")
 
 
 def test_a_doctors_report_is_ok_when_nothing_is_left() -> None:

@@ -116,6 +116,29 @@ def test_a_data_directory_that_no_file_system_takes_is_refused(path: Any) -> Non
         Settings.load(path)
 
 
+@pytest.mark.parametrize("name", ["key_file", "checkpoint_dir"])
+def test_a_key_or_checkpoints_among_the_data_are_refused(tmp_path: Path, name: str) -> None:
+    for inside in (tmp_path / "data", tmp_path / "data" / "x" / "y"):
+        settings = Settings.load(tmp_path / "data", **{name: inside})
+        with pytest.raises(ConfigurationError, match=f"{name} lies in the data directory"):
+            _ = settings.key_source
+    assert Settings.load(tmp_path / "data", **{name: tmp_path / "data-key"}).key_source
+
+
+def test_a_key_in_the_file_beside_the_data_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    toml(tmp_path, 'master_key = "c2VjcmV0"\n')
+    with pytest.raises(ConfigurationError, match="HOLDFAST_MASTER_KEY") as refused:
+        Settings.load(tmp_path)
+    assert "c2VjcmV0" not in str(refused.value)
+
+
+def test_settings_do_not_show_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDFAST_MASTER_KEY", "c2VjcmV0")
+    settings = Settings.load(tmp_path)
+    assert settings.key_source.master_key == "c2VjcmV0"
+    assert "c2VjcmV0" not in f"{settings!r} {settings} {settings.model_dump()}"
+
+
 def test_settings_do_not_change_once_made(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings.load(tmp_path).limit = 3  # type: ignore[misc]

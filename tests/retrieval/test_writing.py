@@ -1,11 +1,11 @@
 import itertools
-import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tampering
 from conftest import open_with
 from fakes import FakeEmbedder
 
@@ -16,7 +16,8 @@ from holdfast.memory import times
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Holdfast]:
     """One Holdfast for all tests here; each has a subject of its own."""
-    with open_with(FakeEmbedder(), tmp_path_factory.mktemp("shared")) as holdfast:
+    folder = tmp_path_factory.mktemp("shared")
+    with open_with(FakeEmbedder(), folder / "data", key_file=folder / "shared.key") as holdfast:
         yield holdfast
 
 
@@ -223,13 +224,11 @@ def test_add_and_add_many_give_vectors_that_are_equal_bit_for_bit(bundled: Holdf
     for text in said:
         bundled.add("one by one", text, split=False)
     bundled.add_many("together", said[::-1], split=False)
-    with sqlite3.connect(bundled.settings.data / "holdfast.db") as connection:
-        rows = connection.execute(
-            "SELECT s.text, v.components FROM statements s JOIN vectors v "
-            "ON v.statement_key = s.key ORDER BY s.text"
-        ).fetchall()
-    connection.close()
+    opened = tampering.opened_vectors(bundled)
+    (embedder,) = {embedder for _, embedder in opened}
+    rows = sorted((t.text, opened[t.key, embedder][0]) for t in tampering.texts(bundled))
     assert len(rows) == 8
+    assert all(components for _, components in rows)
     for first, second in zip(rows[::2], rows[1::2], strict=True):
         assert first == second
 
