@@ -4,10 +4,11 @@ Pure but for the page that it writes on; it asks the engine nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, cast
 
 from ..memory.models import STRENGTHS, Decision, Evidence, Statement, Verification
-from ..memory.times import to_datetime
+from ..memory.verifier import Report
 from ..retrieval.results import Added, DoctorReport, Explanation, Pair, Replay, Retrieval
 from .render import (
     Page,
@@ -21,7 +22,12 @@ from .render import (
 )
 
 NEAR_MISSES = 3
-SHOWN_APART = ("candidates", "injected", "text", "vectors")  # of a payload
+SHOWN_APART = ("candidates", "injected", "context", "segments", "policy.calibration")
+"""Of a retrieval's fields: what is long, or is shown in another form."""
+TIMES = (
+    "as_of", "recorded_at", "valid_from", "valid_to", "retired_at", "ends_at", "changed_at",
+    "proposed_at", "decided_at", "since", "until",
+)  # fmt: skip
 
 
 def added_value(added: Added) -> dict[str, Any]:
@@ -139,21 +145,48 @@ def write_history(page: Page, versions: Sequence[Statement]) -> None:
 
 
 def write_evidence(page: Page, entries: Sequence[Evidence]) -> None:
-    """Write one entry a line."""
-    rows = [(e.id, shown_time(e.recorded_at), e.type, ", ".join(e.subjects)) for e in entries]
+    """Write one event a line."""
+    rows = [
+        (e.id, shown_time(e.recorded_at), e.type, _state_of(e), ", ".join(e.subjects))
+        if any(map(_state_of, entries))
+        else (e.id, shown_time(e.recorded_at), e.type, ", ".join(e.subjects))
+        for e in entries
+    ]
     if rows:
-        page.table(("evidence", "recorded (UTC)", "event", "subject"), rows)
+        state = ("state",) if len(rows[0]) == 5 else ()
+        page.table(("evidence", "recorded (UTC)", "event", *state, "subject"), rows)
+
+
+def _state_of(entry: Evidence) -> str:
+    if entry.erased:
+        return "erased"
+    return "carried in" if entry.imported else ""
+
+
+def write_event(page: Page, entry: Evidence) -> None:
+    """Write an event's leaf and all its fields."""
+    _write_head(page, entry)
+    if entry.erased:
+        page.line("what it recorded was erased with its subject; its leaf is still proved", "warn")
+    for name, value in _flat(entry.payload, apart=()):
+        page.line(f"{name}: {value}", indent=2)
+
+
+def _write_head(page: Page, entry: Evidence) -> None:
+    page.line(f"{entry.type} {entry.id}", "title")
+    whom = f", for {', '.join(entry.subjects)}" if entry.subjects else ""
+    page.line(f"{shown_time(entry.recorded_at)} UTC{whom}", indent=2)
+    if entry.imported:
+        page.line("recorded before it came into this ledger", "warn", indent=2)
+    page.line(f"leaf {entry.index}, hash {entry.hash}", "dim", indent=2)
 
 
 def write_explanation(page: Page, explanation: Explanation) -> None:
     """Write the evidence's head, every candidate with its score parts, and the context."""
     entry, found = explanation.evidence, explanation.retrieval
-    page.line(f"{entry.type} {entry.id}", "title")
-    page.line(f"{shown_time(entry.recorded_at)} UTC, for {', '.join(entry.subjects)}", indent=2)
+    _write_head(page, entry)
     for name, value in _flat(entry.payload):
         page.line(f"{name}: {value}", "dim", indent=2)
-    page.line(f"hash: {entry.hash}", "dim", indent=2)
-    page.line(f"follows: {entry.previous}", "dim", indent=2)
     if found.candidates:
         page.line()
         page.line(f"{len(found.candidates)} candidates, {len(found.injected)} injected", "title")
@@ -182,37 +215,146 @@ def write_explanation(page: Page, explanation: Explanation) -> None:
         page.line(problem, "bad")
 
 
-def _flat(payload: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def _flat(
+    payload: Mapping[str, Any], prefix: str = "", apart: Sequence[str] = SHOWN_APART
+) -> list[tuple[str, str]]:
     flat: list[tuple[str, str]] = []
     for name, value in payload.items():
-        if name in SHOWN_APART:
+        if prefix + name in apart:
             continue
         if isinstance(value, Mapping):
-            flat += _flat(cast("Mapping[str, Any]", value), f"{prefix}{name}.")
-        elif name == "as_of":
-            flat.append((prefix + name, f"{shown_time(to_datetime(value))} UTC"))
-        elif name == "thresholds":
+            flat += _flat(cast("Mapping[str, Any]", value), f"{prefix}{name}.", apart)
+        elif name in TIMES and isinstance(value, str):
+            flat.append((prefix + name, _time_text(value)))
+        elif name == "thresholds" and _is_levels(value):
             levels = zip(STRENGTHS, value, strict=True)
             shown = ", ".join(f"{strength} {level / 10_000:.0f}%" for strength, level in levels)
             flat.append((prefix + name, shown))
-        elif isinstance(value, str | int | None):
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            items = cast("Sequence[Any]", value)
+            flat.append((prefix + name, ", ".join(map(_item, items)) or "none"))
+        else:
             flat.append((prefix + name, "none" if value is None else str(value)))
     return flat
 
 
-def write_replay(page: Page, replay: Replay) -> None:
-    """Write whether a retrieval came out the same."""
+def _time_text(text: str) -> str:
+    try:
+        return f"{shown_time(datetime.fromisoformat(text))} UTC"
+    except ValueError:  # whoever signed it wrote what they liked
+        return text
+
+
+def _is_levels(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(cast("list[Any]", value)) == len(STRENGTHS)
+        and all(type(level) is int for level in cast("list[Any]", value))
+    )
+
+
+def _item(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return str(value)
+    return " ".join(f"{name} {inner}" for name, inner in cast("Mapping[str, Any]", value).items())
+
+
+def write_replay(page: Page, replay: Replay, *, what_if: bool = False) -> None:
+    """Write whether a retrieval came out the same, or what would have been otherwise."""
+    if what_if:
+        _write_what_if(page, replay)
+        return
     if replay.same:
         page.line(f"SAME  {replay}", "good")
-        return
-    page.line(f"DIFFERS  {replay.evidence_id}", "bad")
-    for difference in replay.differences:
-        page.line(difference, indent=2)
+    else:
+        page.line(f"DIFFERS  {replay.evidence_id}", "bad")
+        for difference in replay.differences:
+            page.line(difference, indent=2)
+    if replay.embedding_cosine is not None:
+        page.line(f"the request embeds with cosine {replay.embedding_cosine:.6f} to what it was")
+
+
+def _write_what_if(page: Page, replay: Replay) -> None:
+    page.line(
+        "Nothing would have been otherwise" if replay.same else "It would have been otherwise",
+        "title",
+    )
+    for candidate in (*replay.added, *replay.removed):
+        statement, is_added = candidate.statement, candidate in replay.added
+        note = f"{percent(candidate.score)} · {traits(statement)} · {statement.id}"
+        mark = "+" if is_added else "-"
+        page.entry(mark, statement.text, note, mark_style="good" if is_added else "bad")
+    if replay.retrieval is not None and replay.retrieval.context:
+        page.line()
+        page.line("What the model would have been given", "title")
+        page.block(replay.retrieval.context)
+    elif replay.retrieval is not None:
+        page.line("The model would have been given nothing.")
 
 
 def write_verification(page: Page, verification: Verification) -> None:
-    """Write whether the chain of evidence holds."""
+    """Write whether the ledger holds."""
     page.line(str(verification), "good" if verification.ok else "bad")
+    if verification.ok and verification.outside < verification.covered:
+        page.line(
+            f"{verification.covered - verification.outside} of these lie under a checkpoint that "
+            "is only in the database; compare with one that you kept: "
+            "holdfast audit verify --checkpoint FILE",
+            "warn",
+        )
+    if verification.ok and verification.covered < verification.checked:
+        left = verification.checked - verification.covered
+        page.line(
+            f"{left} leaves are not under a checkpoint yet; sign one with: "
+            "holdfast audit checkpoint",
+            "dim",
+        )
+
+
+def write_checkpoint(page: Page, value: Mapping[str, Any]) -> None:
+    """Write a checkpoint as it is, and the key with which others check it."""
+    page.block(value["note"], indent=0)
+    page.line()
+    page.line(f"key: {value['key']}", "dim")
+    if "timestamp" in value:
+        page.line(f"time-stamped: {value['timestamp']}", "dim")
+
+
+def write_bundle(page: Page, value: Mapping[str, Any]) -> None:
+    """Write where a bundle is, what it shows, and how to check it."""
+    shown = f"{value['disclosed']} fields shown, {value['withheld']} withheld"
+    page.line(f"{value['file']}: {shown}", "good")
+    page.line(f"check it with: holdfast verify {value['file']} --key {value['key']}", "dim")
+
+
+def write_published(page: Page, value: Mapping[str, Any]) -> None:
+    """Write where a log was published, and how to check it."""
+    page.line(f"{value['folder']}: {value['size']} leaves", "good")
+    page.line(f"check it with: holdfast verify {value['folder']} --key {value['key']}", "dim")
+
+
+def report_value(report: Report, *, show: bool) -> dict[str, Any]:
+    """Give what a bundle or a log turned out to be, for JSON."""
+    checkpoint = report.checkpoint
+    signed = {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex()}
+    entries = [
+        {**plain_value(entry), "candidates": entry.candidates if show else []}
+        for entry in report.entries
+    ]
+    return {"verdict": report.verdict, "checkpoint": signed, "entries": entries}
+
+
+def write_report(page: Page, report: Report, *, show: bool) -> None:
+    """Write what a bundle turned out to be."""
+    page.line(str(report), "good")
+    for entry in report.entries:
+        page.line(str(entry), indent=2)
+        if not show:
+            continue
+        for name, value in _flat(entry.fields, apart=("candidates", "policy.calibration")):
+            page.line(f"{name}: {value}", "dim", indent=4)
+        for candidate in entry.candidates:
+            page.line(" ".join(f"{k} {v}" for k, v in candidate.items()), indent=4)
 
 
 def write_doctor(page: Page, report: DoctorReport, sound: bool) -> None:

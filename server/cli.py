@@ -16,8 +16,21 @@ from .. import __version__
 from ..memory.errors import InvalidInputError
 from ..retrieval.results import Added
 from . import answers
-from .options import CHECK_FAILED, WHOSE, Commands, Door, common, text_of, traits_options
-from .render import Page, progress
+from .audit_commands import FILE, audit, verify
+from .options import (
+    CHECK_FAILED,
+    WHOSE,
+    Commands,
+    Door,
+    common,
+    file_text,
+    json_of,
+    text_of,
+    traits_options,
+    write_file,
+    write_json,
+)
+from .render import Page, progress, shown, to_json
 
 if TYPE_CHECKING:
     from ..retrieval.results import DoctorReport
@@ -176,56 +189,66 @@ def history(door: Door, statement_id: str) -> None:
     door.answer(versions, lambda page: answers.write_history(page, versions))
 
 
-@cli.group()
+cli.add_command(audit)
+cli.add_command(verify)
+
+
+@cli.command()
 @common()
-def audit() -> None:
-    """Read the evidence: what was retrieved, and why."""
-
-
-@audit.command("list")
-@common(subject="Only evidence about this subject (default: all).")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, metavar="N")
+@click.option("--out", type=FILE, help="Write it to this file (default: standard output).")
 @click.pass_obj
-def audit_list(door: Door, limit: int) -> None:
-    """List evidence, newest first."""
-    subject = door.subject if door.subjects else None
-    with door.open(read_only=True) as holdfast:
-        entries = holdfast.evidence(subject, limit=limit)
-    door.answer(entries, lambda page: answers.write_evidence(page, entries))
+def export(door: Door, out: Path | None) -> None:
+    """Write a subject's record as one JSON document.
+
+    Every version of every statement, decisions and proposals; the export is recorded.
+    """
+    with door.open() as holdfast:
+        document = holdfast.export(door.subject)
+    if out is None:
+        write_json(document)
+        return
+    write_file(out, to_json(document) + "\n", private=True)
+    value = {"file": str(out), "versions": len(document["statements"])}
+    door.answer(value, lambda page: page.line(f"{out}: {value['versions']} versions", "good"))
 
 
-@audit.command("show")
-@click.argument("evidence_id", metavar="EVIDENCE")
-@common(subject=None)
+@cli.command("import")
+@click.argument("file", metavar="FILE")
+@common(subject="Whose it is here (default: the document's own subject).")
 @click.pass_obj
-def audit_show(door: Door, evidence_id: str) -> None:
-    """Show one retrieval: every candidate with its scores and verdict, and what took part."""
-    with door.open(read_only=True) as holdfast:
-        explanation = holdfast.explain(evidence_id)
-    door.answer(explanation, lambda page: answers.write_explanation(page, explanation))
+def import_(door: Door, file: str) -> None:
+    """Write what export gave back in, ids and history kept.
+
+    FILE may be - for standard input. What is here already is left as it is.
+    """
+    document = json_of(text_of(file) if file == "-" else file_text(Path(file)))
+    subject = door.subject if door.subjects or "subject" not in document else document["subject"]
+    with door.open() as holdfast, progress("Adding") as report:
+        loaded = holdfast.load(subject, document, progress=report)
+    door.answer(loaded, lambda page: page.line(f"{subject}: {loaded}", "good"))
 
 
-@audit.command("replay")
-@click.argument("evidence_id", metavar="EVIDENCE")
-@common(subject=None)
+@cli.command()
+@common()
+@click.option("--yes", is_flag=True, help="Do not ask for the name again (for scripts).")
+@click.option("--reason", metavar="TEXT", help="Why; it stays, so name nobody.")
 @click.pass_obj
-def audit_replay(door: Door, evidence_id: str) -> int:
-    """Do a recorded retrieval again and compare; exit status 1 when it differs."""
-    with door.open(read_only=True) as holdfast:
-        replay = holdfast.replay(evidence_id)
-    door.answer(replay, lambda page: answers.write_replay(page, replay))
-    return 0 if replay.same else CHECK_FAILED
+def erase(door: Door, yes: bool, reason: str | None) -> None:
+    """Erase a subject: everything but the proofs.
 
-
-@audit.command("verify")
-@common(subject=None)
-@click.pass_obj
-def audit_verify(door: Door) -> int:
-    """Compute the whole chain of evidence again; exit status 1 when it does not hold."""
-    with door.open(read_only=True) as holdfast:
-        verification = holdfast.verify()
-    door.answer(verification, lambda page: answers.write_verification(page, verification))
-    return 0 if verification.ok else CHECK_FAILED
+    Statements, history, proposals, evidence and vectors are gone, from the files too.
+    """
+    subject = door.subject
+    if not yes:
+        given = click.prompt(
+            f"Everything of {shown(subject)} will be erased for good. Type the subject's name",
+            err=True,
+        )
+        if given != subject:
+            raise InvalidInputError("that is not the subject's name; nothing was erased")
+    with door.open() as holdfast, progress("Erasing"):
+        erased = holdfast.erase(subject, reason=reason)
+    door.answer(erased, lambda page: page.block(str(erased), indent=0))
 
 
 @cli.command()

@@ -9,6 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..memory.errors import InvalidInputError
 from ..memory.models import Decision, Statement, Verification
@@ -52,7 +53,7 @@ class Outcome:
 
 
 def run(keep: Path | None = None, progress: Progress | None = None) -> Outcome:
-    """Load the subject, ask the prompts, replay the first, verify the chain.
+    """Load the subject, ask the prompts, replay the first, sign and verify the ledger.
 
     Args:
         keep: a new or empty directory in which the data stay; None: they go.
@@ -63,7 +64,7 @@ def run(keep: Path | None = None, progress: Progress | None = None) -> Outcome:
     """
     from ..retrieval.engine import Holdfast
 
-    with _directory(keep) as path, Holdfast.open(path) as holdfast:
+    with _directory(keep) as (path, how), Holdfast.open(path, **how) as holdfast:
         statements: list[Statement] = []
         total = len(STATEMENTS) + len(DECISIONS)
         for said in STATEMENTS:
@@ -80,6 +81,7 @@ def run(keep: Path | None = None, progress: Progress | None = None) -> Outcome:
             for case in DECISIONS
         ]
         asked = [_asked(prompt, holdfast.retrieve(SUBJECT, prompt)) for prompt in PROMPTS]
+        signed = holdfast.audit.checkpoint()
         return Outcome(
             subject=SUBJECT,
             who=WHO,
@@ -87,7 +89,7 @@ def run(keep: Path | None = None, progress: Progress | None = None) -> Outcome:
             decisions=decisions,
             prompts=asked,
             replay=holdfast.replay(str(asked[0].evidence_id)),
-            verification=holdfast.verify(),
+            verification=holdfast.verify(checkpoint=signed.note),
             kept=keep,
         )
 
@@ -105,15 +107,18 @@ def _asked(prompt: str, found: Retrieval) -> Asked:
 
 
 @contextmanager
-def _directory(keep: Path | None) -> Generator[Path]:
+def _directory(keep: Path | None) -> Generator[tuple[Path, dict[str, Any]]]:
+    """Give the data directory and how to open it; a throwaway one has a throwaway key."""
     if keep is not None:
         if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
             raise InvalidInputError(f"{keep} is not empty; give --keep a new directory")
-        yield keep
+        yield keep, {}
         return
+    from ..retrieval.settings import Settings
+
     path = Path(tempfile.mkdtemp(prefix="holdfast-demo-"))
     try:
-        yield path
+        yield path / "data", {"settings": Settings.load(path / "data", key_file=path / "key")}
     finally:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -146,7 +151,7 @@ def show(page: Page, outcome: Outcome) -> None:
         mark_style="good" if replay.same else "bad",
     )
     page.entry(
-        "chain", str(outcome.verification), mark_style="good" if outcome.verification else "bad"
+        "ledger", str(outcome.verification), mark_style="good" if outcome.verification else "bad"
     )
     page.line()
     _show_next(page, outcome)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -175,6 +175,65 @@ def text_of(argument: str) -> str:
         raise InvalidInputError(
             "standard input is not UTF-8 text; convert it first, for example with iconv"
         ) from None
+
+
+def file_text(path: Path) -> str:
+    """Read a file's text.
+
+    Raises:
+        InvalidInputError: it cannot be read, or is not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidInputError(f"{path} is not UTF-8 text") from None
+
+
+def json_of(text: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    import json
+
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise InvalidInputError("this is no JSON document; give the file that export wrote")
+    return cast("dict[str, Any]", value)
+
+
+def write_file(path: Path, content: str | bytes, *, private: bool = False) -> None:
+    """Write a file, whole or not at all; a text in UTF-8.
+
+    Args:
+        path: where; what is there already is replaced.
+        content: of the file.
+        private: for its owner only: it holds what a subject said.
+
+    Raises:
+        InvalidInputError: it cannot be written; what was there stays.
+    """
+    raw = content.encode() if isinstance(content, str) else content
+    mode = 0o600 if private else 0o666
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        if path.exists() and not path.is_file():  # such as /dev/stdout
+            path.write_bytes(raw)
+            return
+        try:
+            with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as f:
+                f.write(raw)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be written: {error.strerror}") from None
 
 
 class TextCommand(click.Command):

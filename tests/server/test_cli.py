@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -256,17 +257,90 @@ def test_replay_and_verify_hold_on_an_untouched_record(run, answer, evidence):
     assert run("audit", "replay", evidence)[1].startswith("SAME")
 
 
-def test_a_changed_chain_fails_with_status_1(run, answer, evidence, data):
+def change(data: Path, statement: str, *values: object) -> None:
+    """Change rows past Holdfast."""
     with sqlite3.connect(data / "holdfast.db") as database:
-        for (trigger,) in database.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'trigger'"
-        ).fetchall():
-            database.execute(f"DROP TRIGGER {trigger}")
-        database.execute("UPDATE evidence SET recorded_at = recorded_at + 1")
+        assert database.execute(statement, values).rowcount == 1
     database.close()
-    assert answer("audit", "verify", status=1)["failed_at"] == evidence
+
+
+def test_a_changed_ledger_fails_with_status_1(run, answer, evidence, data):
+    index = answer("audit", "show", evidence)["evidence"]["index"]
+    change(data, "UPDATE payloads SET sealed = zeroblob(99) WHERE position = ?", index)
+    verified = answer("audit", "verify", status=1)
+    assert (verified["verdict"], verified["ok"]) == ("FAILED", False)
+    assert verified["failed_at"] == f"leaf {index} ({evidence})"
+    status, out, _ = run("audit", "verify")
+    assert (status, out) == (1, f"FAILED at leaf {index} ({evidence}): {verified['problem']}\n")
+
+
+def test_a_changed_leaf_fails_with_status_1_once_it_was_signed(run, answer, evidence, data):
+    leaf = answer("audit", "show", evidence)["evidence"]["leaf"]
+    size = answer("audit", "checkpoint")["size"]
+    later = re.sub(r'"time":(\d+)', lambda found: f'"time":{int(found[1]) + 1}', leaf)
+    change(data, "UPDATE ledger SET leaf = ? WHERE event = ?", later.encode(), evidence)
+    assert answer("audit", "verify", status=1)["failed_at"] == f"the leaves before {size}"
     status, out, _ = run("audit", "verify")
     assert (status, out[:6]) == (1, "FAILED")
+
+
+def test_a_changed_record_fails_with_status_1(run, answer, nuts, evidence, data):
+    change(data, "UPDATE statements SET kind = 'goal' WHERE id = ?", nuts)
+    assert answer("audit", "verify", status=1)["failed_at"] == f"statement {nuts} version 1"
+    assert answer("audit", "replay", evidence, status=1)["same"] is False
+    status, out, _ = run("audit", "replay", evidence)
+    assert (status, out.splitlines()[0]) == (1, f"DIFFERS  {evidence}")
+    assert "the statements of subject 1 in force then are not those" in out
+
+
+def test_replay_tells_what_would_have_been_otherwise_and_writes_nothing(
+    run, answer, nuts, evidence
+):
+    before = answer("audit", "list", "--events")
+    otherwise = answer("audit", "replay", evidence, "--without", nuts)
+    assert (otherwise["same"], otherwise["added"]) == (False, [])
+    assert [c["statement"]["id"] for c in otherwise["removed"]] == [nuts]
+    assert set(otherwise["removed"][0]) == FIELDS[Candidate]
+    status, out, _ = run("audit", "replay", evidence, "--without", nuts)
+    assert status == 0
+    assert out.startswith("It would have been otherwise\n")
+    assert re.search(rf"^ *-  {re.escape(NUTS)}$", out, re.MULTILINE)
+    assert out.endswith("The model would have been given nothing.\n")
+    status, out, _ = run("audit", "replay", evidence, "--as-of", "2100-01-01")
+    assert (status, out.splitlines()[0]) == (0, "Nothing would have been otherwise")
+    assert NUTS in out
+    assert run("audit", "replay", evidence, "--as-of", "2001-01-01")[1].startswith("It would")
+    assert answer("audit", "list", "--events") == before
+
+
+def test_replay_embeds_the_prompt_anew_where_it_is_given(run, answer, evidence, monkeypatch):
+    prompt = "May I eat cashew nuts?"
+    again = answer("audit", "replay", evidence, "--prompt", prompt)
+    assert again["same"] is True
+    assert again["embedding_cosine"] > 0.999
+    monkeypatch.setattr(sys, "stdin", Standard(prompt.encode()))
+    status, out, _ = run("audit", "replay", evidence, "--prompt", "-")
+    assert status == 0
+    assert re.search(r"^the request embeds with cosine (0\.999|1\.000)\d+ to", out, re.MULTILINE)
+    status, out, err = run("audit", "replay", evidence, "--prompt", "May I eat almonds?")
+    assert (status, out) == (2, "")
+    assert "almonds" not in err
+    assert answer("audit", "replay", evidence)["embedding_cosine"] is None
+
+
+def test_erased_evidence_is_shown_as_that_and_cannot_be_replayed(run, answer, evidence):
+    assert run("erase", "--yes")[0] == 0
+    entry = answer("audit", "show", evidence)
+    assert set(entry) == FIELDS[Evidence]
+    assert (entry["erased"], entry["payload"], entry["subjects"]) == (True, {}, [])
+    assert "erased" in run("audit", "list")[1]
+    assert "its leaf is still proved" in run("audit", "show", evidence)[1]
+    for words in (["audit", "replay", evidence], ["audit", "replay", evidence, "--without", "x"]):
+        status, out, err = run(*words)
+        assert (status, out) == (2, "")
+        assert f"holdfast audit bundle {evidence}" in err
+    assert answer("audit", "verify")["verdict"] == "VERIFIED-ERASED"
+    assert run("audit", "verify")[1].startswith("VERIFIED-ERASED: ")
 
 
 def test_doctor_reports_with_check_and_mends_without(run, answer, nuts, data):
@@ -385,11 +459,14 @@ def test_a_terminal_shows_a_subjects_words_as_text(run, monkeypatch):
     assert max(map(len, plain.splitlines())) <= 80
 
 
-def test_every_page_fits_a_terminal_of_80_columns(run, monkeypatch, evidence):
+def test_every_page_fits_a_terminal_of_80_columns(run, monkeypatch, nuts, evidence):
     run("add", "word " * 60, "--no-split")
     run("add", "界" * 100, "--no-split")
     for words in (["list"], ["query", "nuts", "--all"], ["audit", "list"],
-                  ["audit", "show", evidence], ["audit", "verify"], ["doctor"]):  # fmt: skip
+                  ["audit", "show", evidence], ["audit", "verify"], ["doctor"],
+                  ["audit", "list", "--events"], ["audit", "replay", evidence],
+                  ["audit", "replay", evidence, "--without", nuts],
+                  ["audit", "replay", evidence, "--prompt", "May I eat cashew nuts?"]):  # fmt: skip
         terminal = Terminal()
         monkeypatch.setattr(sys, "stdout", terminal)
         assert cli.run(words) == 0
@@ -461,6 +538,7 @@ def test_a_stream_that_lacks_a_sign_still_gets_an_answer(run, data):
         done = subprocess.run(
             [HOLDFAST, *words], capture_output=True, check=True, env={
                 "PYTHONIOENCODING": "ascii", "HOLDFAST_DATA": str(data), "HOLDFAST_SUBJECT": "ada",
+                "XDG_CONFIG_HOME": os.environ["XDG_CONFIG_HOME"],
             },
         )  # fmt: skip
     assert json.loads(done.stdout)[0]["text"] == "Café at 界, always."

@@ -21,8 +21,16 @@ EXPECTED = {
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
-    return demo.run(tmp_path_factory.mktemp("demo") / "kept")
+def configuration(tmp_path_factory):
+    """Where the key of the demo's data lies."""
+    return tmp_path_factory.mktemp("configuration")
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory, configuration):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(configuration))
+        return demo.run(tmp_path_factory.mktemp("demo") / "kept")
 
 
 def test_the_subject_is_a_whole_person():
@@ -52,6 +60,9 @@ def test_every_prompt_left_evidence_and_it_holds(outcome):
     assert len({asked.evidence_id for asked in outcome.prompts}) == 8
     assert outcome.replay.same
     assert outcome.verification.ok
+    assert outcome.verification.verdict == "VERIFIED"
+    # each statement, decision and retrieval is a leaf, and the embedder and the policy once
+    assert outcome.verification.checked == len(STATEMENTS) + len(DECISIONS) + 8 + 2
 
 
 def test_a_throwaway_directory_does_not_stay(monkeypatch, tmp_path, capsys):
@@ -71,7 +82,8 @@ def test_as_json_it_says_the_same(monkeypatch, capsys, outcome):
     assert value["replay"]["same"] is True
 
 
-def test_kept_data_can_be_asked_again(outcome, capsys):
+def test_kept_data_can_be_asked_again(outcome, configuration, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(configuration))
     assert cli.run(["list", "--subject", "tove", "--data", str(outcome.kept), "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == len(STATEMENTS) + len(DECISIONS)
 
