@@ -71,13 +71,16 @@ class _Hand:
         }
 
     def work(self, holdfast: Holdfast) -> None:
-        kinds = (self.add, self.add_many, self.decide, self.revise, self.retire, self.retrieve)
+        kinds = (
+            self.add, self.add_many, self.decide, self.revise, self.retire, self.retrieve,
+            self.checkpoint, self.forget,
+        )  # fmt: skip
         while True:
-            kind = self._random.choices(kinds, weights=(4, 3, 2, 3, 1, 4))[0]
+            kind = self._random.choices(kinds, weights=(4, 3, 2, 3, 1, 4, 2, 1))[0]
             subject = self._random.choice(SUBJECTS)
             own = self._own.setdefault(subject, [])
-            if kind in (self.revise, self.retire) and len(own) < 5:
-                kind = self.add_many
+            if (kind in (self.revise, self.retire) and len(own) < 5) or not self._done:
+                kind = self.add_many  # so that the ledger is not empty either
             self._done += 1
             kind(holdfast, subject, own)
 
@@ -122,6 +125,20 @@ class _Hand:
         found = holdfast.retrieve(of, f"What about {self._random.choice(TOPICS)} today?")
         injected = [candidate.statement.id for candidate in found.injected]
         self._end(number, "retrieve", [(found.evidence_id, found.context, injected)])
+
+    def checkpoint(self, holdfast: Holdfast, subject: str, own: list[str]) -> None:
+        number = self._begin("checkpoint", subject, [])
+        self._end(number, "checkpoint", [holdfast.audit.checkpoint().note])
+
+    def forget(self, holdfast: Holdfast, subject: str, own: list[str]) -> None:
+        subject, texts = f"gone {self._token} {self._done}", self._texts(1)
+        number = self._begin("add", subject, texts)
+        added = holdfast.add(subject, texts[0])
+        self._end(number, "add", [(s.id, s.text) for s in added])
+        self._done += 1
+        number = self._begin("forget", subject, texts)
+        holdfast.erase(subject)
+        self._end(number, "forget", texts)
 
     def _texts(self, count: int) -> list[str]:
         return [

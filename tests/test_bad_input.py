@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tampering
 from conftest import open_with
 from fakes import FakeEmbedder
-from sqlalchemy import func, select
 from test_faults import check_doctor_mends, check_nothing_half_there
 
 from holdfast import Holdfast, HoldfastError, InvalidInputError, NotFoundError, Settings
-from holdfast.memory import schema
 from holdfast.memory.errors import ConfigurationError
 from holdfast.retrieval.context import CLOSING, OPENING
 from holdfast.server.cli import cli
@@ -27,21 +26,6 @@ from holdfast.server.cli import cli
 HOLDFAST = Path(sys.executable).with_name("holdfast")
 PRIVATE = "Quetzalcoatlus"  # stands in every text; no message may repeat it
 ANY: Any = None
-TABLES = ("statements", "vectors", "decisions", "proposals", "evidence", "subjects")
-
-
-def stored(holdfast: Holdfast) -> list[Any]:
-    """Everything that lies in the database, as far as a refused call could change it."""
-    with holdfast._database.read() as connection:
-        return [
-            *(
-                connection.execute(
-                    select(func.count()).select_from(schema.metadata.tables[name])
-                ).scalar_one()
-                for name in TABLES
-            ),
-            *connection.execute(select(schema.subjects.c.name, schema.subjects.c.revision)).all(),
-        ]
 
 
 @pytest.fixture
@@ -59,14 +43,14 @@ def check_refused(
     words: str,
     error: type[HoldfastError] = InvalidInputError,
 ) -> None:
-    before = stored(holdfast)
+    before = tampering.dump(holdfast.settings.data)
     with pytest.raises(error) as caught:
         call()
     message = str(caught.value)
     assert re.search(words, message), message
     assert PRIVATE not in message
     assert len(message) < 400
-    assert stored(holdfast) == before
+    assert tampering.dump(holdfast.settings.data) == before
 
 
 UNUSABLE_TEXTS = {
@@ -171,21 +155,39 @@ UNKNOWN_IDS: tuple[Any, ...] = (
 def test_an_unknown_id_is_not_found_and_never_quoted_unless_it_is_one(
     fake: Holdfast, ids: dict[str, str], unknown: Any
 ) -> None:
-    calls: dict[str, Callable[[], Any]] = {
-        "no statement": lambda: fake.revise(unknown, "I like tea."),
-        "no statement .*list them with": lambda: fake.retire(unknown),
-        "holdfast list": lambda: fake.history(unknown),
-        "holdfast list ?": lambda: fake.statement(unknown),
-        "holdfast audit list": lambda: fake.explain(unknown),
-        "holdfast audit list ?": lambda: fake.replay(unknown),
-        "no proposal": lambda: fake.confirm(unknown),
-        "no proposal .*proposals\\(\\)": lambda: fake.reject(unknown),
-        "holdfast list *": lambda: fake.decide(
-            "ada", situation="s", choice="c", reason="r", weighed=[ids["ada"], unknown]
+    weighed = [ids["ada"], unknown]
+    calls: list[tuple[str, Callable[[], Any]]] = [
+        ("no statement", lambda: fake.revise(unknown, "I like tea.")),
+        ("no statement .*list them with", lambda: fake.retire(unknown)),
+        ("holdfast list", lambda: fake.history(unknown)),
+        ("holdfast list", lambda: fake.statement(unknown)),
+        ("holdfast audit list", lambda: fake.explain(unknown)),
+        ("holdfast audit list", lambda: fake.replay(unknown)),
+        ("holdfast audit list", lambda: fake.replay(unknown, without=[ids["ada"]])),
+        ("holdfast audit list", lambda: fake.audit.entry(unknown)),
+        ("holdfast audit list", lambda: fake.audit.bundle(unknown)),
+        ("no evidence", lambda: fake.audit.begin_call(unknown, provider="p", model="m")),
+        ("no evidence", lambda: fake.audit.end_call(unknown)),
+        ("no evidence", lambda: fake.audit.record_check(unknown, judgement="kept", by="me")),
+        ("no proposal", lambda: fake.confirm(unknown)),
+        ("no proposal .*proposals\\(\\)", lambda: fake.reject(unknown)),
+        (
+            "holdfast list",
+            lambda: fake.decide("ada", situation="s", choice="c", reason="r", weighed=weighed),
         ),
-    }
-    for words, call in calls.items():
+    ]
+    for words, call in calls:
         check_refused(fake, call, words, NotFoundError)
+
+
+@pytest.mark.parametrize("unknown", UNKNOWN_IDS, ids=lambda value: repr(value)[:20])
+def test_what_was_no_candidate_cannot_be_left_out_and_is_never_quoted_unless_it_is_an_id(
+    fake: Holdfast, ids: dict[str, str], unknown: Any
+) -> None:
+    evidence = str(fake.retrieve("ada", "nuts").evidence_id)
+    words = f"no candidate .*holdfast audit show {evidence}|without is a list of ids"
+    for without in ([unknown], [ids["ada"], unknown], ["st_none", unknown]):
+        check_refused(fake, lambda w=without: fake.replay(evidence, without=w), words)
 
 
 def test_ids_of_another_subject_or_tenant_give_nothing_away(
@@ -209,11 +211,17 @@ def test_ids_of_another_subject_or_tenant_give_nothing_away(
             lambda: other.explain(evidence),
             lambda: other.replay(evidence),
             lambda: other.confirm(proposal),
+            lambda: other.replay(evidence, as_of="2026-01-01"),
+            lambda: other.audit.entry(evidence),
+            lambda: other.audit.bundle(evidence),
+            lambda: other.export("ada"),
+            lambda: other.erase("ada"),
         ):
             check_refused(other, call, "there is no", NotFoundError)
         assert other.subjects() == []
         assert other.statements("ada") == []
         assert other.evidence() == []
+        assert other.audit.events(limit=None) == []
         assert len(other.retrieve("ada", "nuts", record=False).candidates) == 0
 
 
@@ -304,8 +312,12 @@ def test_a_wrong_name_of_a_subject_is_refused_everywhere(
     check_refused(fake, lambda: fake.statements(bad), words)
     check_refused(fake, lambda: fake.decisions(bad), words)
     check_refused(fake, lambda: fake.proposals(bad), words)
+    check_refused(fake, lambda: fake.export(bad), words)
+    check_refused(fake, lambda: fake.load(bad, {}), words)
+    check_refused(fake, lambda: fake.erase(bad), words)
     if bad is not None:  # all of them
         check_refused(fake, lambda: fake.evidence(bad), words)
+        check_refused(fake, lambda: fake.audit.events(bad), words)
 
 
 @pytest.mark.parametrize(
@@ -362,6 +374,9 @@ def test_a_wrong_request_is_refused_and_leaves_no_evidence(
     fake: Holdfast, ids: dict[str, str], request_: Any, words: str
 ) -> None:
     check_refused(fake, lambda: fake.retrieve("ada", request_), words)
+    evidence = str(fake.retrieve("ada", "nuts").evidence_id)
+    if request_ is not None:  # leaves it out
+        check_refused(fake, lambda: fake.replay(evidence, request=request_), words)
     if isinstance(request_, list) and request_:
         check_refused(fake, lambda: fake.inject("ada", request_), f"{words}|no user message")
     else:
@@ -399,6 +414,204 @@ def test_what_is_no_list_is_refused_where_a_list_is_taken(
     )
 
 
+WRONG_FOR_THE_AUDIT: dict[str, tuple[Callable[[Holdfast, str, str], Any], str]] = {
+    "replay without a text": (lambda h, e, _: h.replay(e, without=ANY or PRIVATE), "list of ids"),
+    "replay without bytes": (lambda h, e, _: h.replay(e, without=ANY or b"st_x"), "list of ids"),
+    "replay without None": (lambda h, e, _: h.replay(e, without=ANY), "list of ids"),
+    "replay at a number": (lambda h, e, _: h.replay(e, as_of=ANY or 5), "as_of must be a datet"),
+    "replay at no time": (lambda h, e, _: h.replay(e, as_of=PRIVATE), "as_of is no ISO 8601"),
+    "types as a text": (lambda h, _, __: h.audit.events(types="retrieval"), "types"),
+    "types as a number": (lambda h, _, __: h.audit.events(types=ANY or 5), "types"),
+    "a negative limit": (lambda h, _, __: h.audit.events(limit=-1), "limit is a whole number"),
+    "a call of nobody": (
+        lambda h, e, _: h.audit.begin_call(e, provider="", model="m"),
+        "provider is empty",
+    ),
+    "a call of no model": (
+        lambda h, e, _: h.audit.begin_call(e, provider="p", model=ANY),
+        "name of a model is a text",
+    ),
+    "a call with another hash": (
+        lambda h, e, _: h.audit.begin_call(e, provider="p", model="m", request_sha256=ANY or 5),
+        "request_sha256",
+    ),
+    "a call of a call": (
+        lambda h, _, c: h.audit.begin_call(c, provider="p", model="m"),
+        "call.intent follows retrieval",
+    ),
+    "the end of a retrieval": (
+        lambda h, e, _: h.audit.end_call(e),
+        "call.outcome follows call.intent",
+    ),
+    "a response as a number": (lambda h, _, c: h.audit.end_call(c, response=ANY or 5), "response"),
+    "half a token": (lambda h, _, c: h.audit.end_call(c, input_tokens=ANY or 1.5), "input_tokens"),
+    "too many tokens": (lambda h, _, c: h.audit.end_call(c, output_tokens=2**60), "output_tokens"),
+    "a model that is no text": (
+        lambda h, _, c: h.audit.end_call(c, model=f"{PRIVATE} \ud800"),
+        "model cannot be recorded",
+    ),
+    "an unknown judgement": (
+        lambda h, e, _: h.audit.record_check(e, judgement=ANY or "good", by="me"),
+        "one of: kept, broken, unclear",
+    ),
+    "no judgement": (
+        lambda h, e, _: h.audit.record_check(e, judgement=ANY, by="me"),
+        "one of: kept, broken, unclear",
+    ),
+    "a judgement by nobody": (
+        lambda h, e, _: h.audit.record_check(e, judgement="kept", by=" "),
+        "judge is empty",
+    ),
+    "statements as a text": (
+        lambda h, e, _: h.audit.record_check(e, judgement="kept", by="me", statements="st_x"),
+        "statements",
+    ),
+    "statements as a number": (
+        lambda h, e, _: h.audit.record_check(e, judgement="kept", by="me", statements=ANY or 5),
+        "statements",
+    ),
+    "a check of a call that has not ended": (
+        lambda h, _, c: h.audit.record_check(c, judgement="kept", by="me"),
+        "check follows call.outcome or retrieval",
+    ),
+    "a gap without a reason": (
+        lambda h, _, __: h.audit.record_gap("", since="2026-01-01"),
+        "reason is empty",
+    ),
+    "a gap since no time": (
+        lambda h, _, __: h.audit.record_gap("the disk was full", since=PRIVATE),
+        "since is no ISO 8601",
+    ),
+    "a gap that ends before it begins": (
+        lambda h, _, __: h.audit.record_gap("full", since="2026-01-02", until="2026-01-01"),
+        "in order",
+    ),
+    "fields as a number": (lambda h, e, _: h.audit.bundle(e, disclose=ANY or 5), "disclose"),
+    "unknown fields": (
+        lambda h, e, _: h.audit.bundle(e, disclose=["texts"]),
+        "disclose names fields of: as_of",
+    ),
+    "a bundle since no checkpoint": (
+        lambda h, e, _: h.audit.bundle(e, since=PRIVATE),
+        "the checkpoint cannot be used",
+    ),
+    "a checkpoint since no checkpoint": (
+        lambda h, _, __: h.audit.checkpoint(since=PRIVATE),
+        "the checkpoint cannot be used",
+    ),
+    "a checkpoint since a number": (
+        lambda h, _, __: h.audit.checkpoint(since=ANY or 5),
+        "checkpoint",
+    ),
+    "verifying against a number": (lambda h, _, __: h.verify(checkpoint=ANY or 5), "checkpoint"),
+    "publishing nowhere": (lambda h, _, __: h.audit.export_log(ANY or 5), "folder|directory"),
+    "publishing into NUL": (lambda h, _, __: h.audit.export_log("a\0b"), "folder|directory"),
+    "starting over for no reason": (
+        lambda h, _, __: h.audit.start_over(" "),
+        "reason is empty",
+    ),
+    "erasing for half a reason": (
+        lambda h, _, __: h.erase("ada", reason=ANY or 1.5),
+        "reason must be a str",
+    ),
+    "erasing for a reason that is no text": (
+        lambda h, _, __: h.erase("ada", reason=f"{PRIVATE} \ud800"),
+        "reason holds a lone surrogate",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_FOR_THE_AUDIT)
+def test_a_wrong_value_for_the_audit_is_refused_and_appends_nothing(
+    fake: Holdfast, ids: dict[str, str], case: str
+) -> None:
+    call, words = WRONG_FOR_THE_AUDIT[case]
+    evidence = str(fake.retrieve("ada", "nuts").evidence_id)
+    begun = fake.audit.begin_call(evidence, provider="p", model="m")
+    fake.audit.checkpoint()
+    check_refused(fake, lambda: call(fake, evidence, begun), words)
+
+
+def test_what_is_not_there_is_neither_exported_nor_erased(fake: Holdfast) -> None:
+    check_refused(fake, lambda: fake.export("nobody"), "no such subject", NotFoundError)
+    check_refused(fake, lambda: fake.erase("nobody"), "no such subject", NotFoundError)
+    check_refused(fake, fake.audit.checkpoint, "ledger is empty", NotFoundError)
+    assert fake.audit.last_checkpoint() is None
+    assert fake.audit.verifier_key == ""
+
+
+def with_version(document: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Copy a document with its one statement changed, under an id that is not there."""
+    (version,) = document["statements"]
+    return document | {"statements": [version | {"id": "st_elsewhere"} | changes]}
+
+
+DECISION = {
+    "id": "st_elsewhere", "version": 1, "situation": PRIVATE, "choice": "c", "reason": "r",
+    "weighed": [],
+}  # fmt: skip
+PROPOSAL = {
+    "id": "pr_elsewhere", "text": PRIVATE, "kind": "value", "strength": "must", "scope": "always",
+    "contexts": [], "source": "tool", "status": "open", "decided_at": None, "statement_id": None,
+    "proposed_at": "2026-01-01T00:00:00+00:00",
+}  # fmt: skip
+WRONG_DOCUMENTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "None": (lambda _: None, "no document of a subject"),
+    "a text": (lambda _: PRIVATE, "no document of a subject"),
+    "a list": (lambda d: [d], "no document of a subject"),
+    "empty": (lambda _: {}, "format: Field required"),
+    "another format": (lambda d: d | {"format": PRIVATE}, "format: "),
+    "an unknown field": (
+        lambda d: d | {"colour": PRIVATE},
+        "the document: there is an unknown field",
+    ),
+    "a number for a text": (lambda d: with_version(d, text=5), r"statements\.0\.text"),
+    "a control character": (lambda d: with_version(d, text=f"{PRIVATE}\0"), r"U\+0000"),
+    "an unknown kind": (lambda d: with_version(d, kind=PRIVATE), r"statements\.0\.kind"),
+    "no time": (lambda d: with_version(d, valid_from=PRIVATE), r"statements\.0\.valid_from"),
+    "a naive time": (
+        lambda d: with_version(d, valid_from="2026-01-01T00:00:00"),
+        r"statements\.0\.valid_from.*timezone",
+    ),
+    "dates out of order": (
+        lambda d: with_version(d, text=PRIVATE, valid_to="2001-01-01T00:00:00+00:00"),
+        "valid_to must be later than valid_from",
+    ),
+    "a second version alone": (lambda d: with_version(d, version=2), "numbered from 1"),
+    "a revision beyond all": (lambda d: with_version(d) | {"revision": 2**53}, "revision"),
+    "a decision of no statement": (
+        lambda d: with_version(d) | {"decisions": [DECISION | {"id": "st_nowhere"}]},
+        "decision",
+    ),
+    "a decision twice": (
+        lambda d: with_version(d, kind="decision") | {"decisions": [DECISION, DECISION]},
+        "decision",
+    ),
+    "a decision that weighed what is not there": (
+        lambda d: (
+            with_version(d, kind="decision")
+            | {"decisions": [DECISION | {"weighed": [{"id": "st_nowhere", "version": 1}]}]}
+        ),
+        "weighed a version that is not in the document",
+    ),
+    "a proposal twice": (
+        lambda d: d | {"statements": [], "proposals": [PROPOSAL, PROPOSAL]},
+        "proposal",
+    ),
+    "what is another subject's": (lambda d: d, "another's or differs; nothing was stored"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_DOCUMENTS)
+def test_a_document_that_no_record_wrote_is_refused_and_nothing_is_stored(
+    fake: Holdfast, ids: dict[str, str], case: str
+) -> None:
+    change, words = WRONG_DOCUMENTS[case]
+    document: Any = change(fake.export("ada"))
+    check_refused(fake, lambda: fake.load("carol", document), words)
+    assert fake.verify().ok
+
+
 def test_a_path_or_tenant_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     for bad in ("", "a\0b", "\ud800", 5, b"x"):
         path: Any = bad
@@ -427,11 +640,6 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOLDFAST_DATA", str(path))
     monkeypatch.setenv("HOLDFAST_SUBJECT", "ada")
     return path
-
-
-def counted(path: Path) -> list[Any]:
-    with Holdfast.open(path, read_only=True) as holdfast:
-        return stored(holdfast)
 
 
 class Standard(io.TextIOWrapper):
@@ -466,11 +674,11 @@ def test_a_command_refuses_a_text_in_one_line(
     standard_input: bytes,
     words: str,
 ) -> None:
-    before = counted(data)
+    before = tampering.dump(data)
     for arguments in (line, ["--json", *line]):
         monkeypatch.setattr("sys.stdin", Standard(standard_input))
         check_command(capsys, arguments, words)
-    assert counted(data) == before
+    assert tampering.dump(data) == before
 
 
 def check_command(capsys: pytest.CaptureFixture[str], line: list[str], words: str) -> None:
@@ -505,7 +713,7 @@ def check_command(capsys: pytest.CaptureFixture[str], line: list[str], words: st
         (["add", f"I like {PRIVATE}.", "--source", "model:x"], "propose"),
         (
             ["add", f"I like {PRIVATE}.", "--valid-from=2026-05-02", "--valid-to=2026-05-01"],
-            "give both in order",
+            "valid_to must be later than valid_from",
         ),
         (["list", "--as-of", "soon"], "ISO 8601"),
         (["list", "--known-at", "soon"], "ISO 8601"),
@@ -515,6 +723,13 @@ def check_command(capsys: pytest.CaptureFixture[str], line: list[str], words: st
         (["history", f"I like {PRIVATE}."], "holdfast list"),
         (["audit", "show", f"I like {PRIVATE}."], "holdfast audit list"),
         (["audit", "replay", "ev_unknown"], "holdfast audit list"),
+        (["audit", "bundle", "ev_unknown"], "holdfast audit list"),
+        (["audit", "checkpoint", "--since", "nowhere"], "cannot be read"),
+        (["audit", "verify", "--checkpoint", "nowhere"], "cannot be read"),
+        (["verify", "nowhere", "--key", "k"], "nowhere"),
+        (["export", "--subject", "nobody"], "no such subject"),
+        (["erase", "--yes", "--subject", "nobody"], "no such subject"),
+        (["import", "nowhere"], "cannot be read"),
         (["audit", "list", "--limit", "-1"], "limit"),
         (
             ["decide", "--situation=s", "--choice=c", "--reason=r", f"--weighed={PRIVATE}"],
@@ -526,14 +741,14 @@ def check_command(capsys: pytest.CaptureFixture[str], line: list[str], words: st
 def test_a_command_refuses_a_wrong_value_in_one_line(
     data: Path, capsys: pytest.CaptureFixture[str], line: list[str], words: str
 ) -> None:
-    before = counted(data)
+    before = tampering.dump(data)
     check_command(capsys, line, words)
     check_command(capsys, ["--json", *line], words)
-    assert counted(data) == before
+    assert tampering.dump(data) == before
 
 
 def test_a_real_process_refuses_bytes_that_are_no_text(data: Path) -> None:
-    before = counted(data)
+    before = tampering.dump(data)
     for line, standard_input, words in (
         ([b"add", PRIVATE.encode() + b" \xff\xfe"], b"", "lone surrogate"),
         ([b"add", b"-"], b"\x89PNG\r\n\x1a\n\x00", "not UTF-8"),
@@ -548,4 +763,4 @@ def test_a_real_process_refuses_bytes_that_are_no_text(data: Path) -> None:
         assert len(said.splitlines()) == 1
         assert re.search(words, said), said
         assert PRIVATE not in said
-    assert counted(data) == before
+    assert tampering.dump(data) == before

@@ -253,6 +253,16 @@ def test_filling_gives_the_vectors_of_the_statements_as_they_arrive(fake: Holdfa
     assert [len(fake.statements(corpus.subject(i))) for i in (0, 500)] == [500, 500]
 
 
+def test_each_part_of_loading_many_is_timed(fake: Holdfast) -> None:
+    with product._clocks() as parts:
+        fake.add_many("ada", ["I never eat nuts.", "I walk to work."])
+    assert {name.split(":")[0].split(" (")[0] for name in parts} == {"reading", "Chroma", "SQL"}
+    assert {name.partition(": ")[2] for name in parts if name.startswith("SQL")} == {
+        "looking for equal ones",
+        "statements, vectors and their leaves",
+    }
+
+
 def _report(retrieve: float) -> dict[str, Any]:
     own = {"embed": 0.002, "retrieve": retrieve, "smallest": 0.003, "commit": 0.001}
     own |= {"record": retrieve + 0.0025, "add": 0.01}

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import open_with
 from crashing import PRELOADED, Order, work
@@ -21,6 +22,8 @@ from fakes import FakeEmbedder
 from sqlalchemy import text
 
 from holdfast import Holdfast
+from holdfast.memory.checkpoint import read_key
+from holdfast.memory.verifier import verify_bundle
 from holdfast.retrieval.embedder import BundledEmbedder
 
 KILLS = int(os.environ.get("HOLDFAST_TEST_KILLS", "20"))
@@ -41,6 +44,8 @@ class Model:
     evidence: dict[str, tuple[str, list[str]]] = field(
         default_factory=dict[str, tuple[str, list[str]]]
     )
+    checkpoints: list[str] = field(default_factory=list[str])
+    forgotten: dict[str, str] = field(default_factory=dict[str, str])
 
     def in_force(self) -> dict[str, list[str]]:
         """Give what the next worker may revise: nothing but plain statements."""
@@ -123,8 +128,19 @@ def take_over(model: Model, heard: Heard) -> None:
                 assert len(model.versions[item[0]]) == item[1]
             elif operation == "retire":
                 model.retired.add(item)
+            elif operation == "checkpoint":
+                model.checkpoints.append(item)
+            elif operation == "forget":
+                forget(model, subject, item)
             else:
                 model.evidence[item[0]] = item[1:]
+
+
+def forget(model: Model, subject: str, text: str) -> None:
+    """Note in the model that a subject was erased, which had said this."""
+    model.forgotten[subject] = text
+    for id_ in [id_ for id_, whose in model.subjects.items() if whose == subject]:
+        del model.subjects[id_], model.versions[id_]
 
 
 def check_cut_off(model: Model, heard: Heard, holdfast: Holdfast) -> None:
@@ -151,6 +167,8 @@ def check_cut_off(model: Model, heard: Heard, holdfast: Holdfast) -> None:
             model.versions[about[0]] = found
         elif operation == "retire" and holdfast.statement(about[0]).retired_at is not None:
             model.retired.add(about[0])
+        elif operation == "forget" and subject not in holdfast.subjects():
+            forget(model, subject, about[0])
 
 
 def check_acknowledged(model: Model, holdfast: Holdfast) -> None:
@@ -185,6 +203,34 @@ def check_evidence(model: Model, holdfast: Holdfast, ids: list[str]) -> None:
         assert replay.same, replay
 
 
+def check_ledger(model: Model, holdfast: Holdfast, ids: list[str], notes: list[str]) -> None:
+    """Acknowledged evidence is proved to be in the ledger, which continues every checkpoint."""
+    if not holdfast.audit.verifier_key:
+        assert not model.subjects
+        return
+    key = read_key(holdfast.audit.verifier_key)
+    for id_ in ids:
+        assert verify_bundle(holdfast.audit.bundle(id_), key).verdict == "VERIFIED"
+    (last,) = holdfast.audit.events(limit=1)
+    for told in notes:
+        bundle = holdfast.audit.bundle(last.id, since=told)
+        assert verify_bundle(bundle, key, since=told).entries[0].index == last.index
+    holdfast.audit.checkpoint()
+    verified = holdfast.verify(checkpoint=notes[-1] if notes else None)
+    assert verified, verified
+    assert verified.covered == verified.checked
+
+
+def check_erased(model: Model, holdfast: Holdfast) -> None:
+    """Of a subject that was erased, no vector is in any file."""
+    assert not set(model.forgotten) & set(holdfast.subjects())
+    vectors = holdfast._library.quantised(list(model.forgotten.values()))
+    parts = [row.astype(np.float32).tobytes()[:128] for row in vectors]
+    for path in holdfast.settings.data.rglob("*"):
+        raw = path.read_bytes() if path.is_file() else b""
+        assert not any(part in raw for part in parts), path.name
+
+
 HALF_THERE = {
     "a version without its vector": """
         SELECT s.key FROM statements s LEFT JOIN vectors v ON v.statement_key = s.key
@@ -197,16 +243,18 @@ HALF_THERE = {
                       UNION SELECT subject_key, revision_to FROM statements
                       WHERE revision_to IS NOT NULL)
         SELECT u.name FROM subjects u LEFT JOIN used ON used.subject_key = u.key
-        GROUP BY u.key HAVING max(r) IS NOT u.revision OR count(r) IS NOT u.revision""",
+        GROUP BY u.key HAVING coalesce(max(r), 0) <> u.revision OR count(r) <> u.revision""",
     "a statement with two open versions, or a gap": """
         SELECT id FROM statements GROUP BY tenant, id
         HAVING max(version) <> count(*) OR sum(retired_at IS NULL) > 1
         OR sum(retired_at IS NULL) + sum(ends_at IS NOT NULL) <> 1""",
-    "evidence without its subjects, or a head that is not its end": """
-        SELECT e.id FROM evidence e LEFT JOIN evidence_subjects s
-        ON s.tenant = e.tenant AND s.sequence = e.sequence WHERE s.sequence IS NULL
-        UNION SELECT l.tenant FROM ledgers l
-        WHERE l.sequence <> (SELECT max(sequence) FROM evidence e WHERE e.tenant = l.tenant)""",
+    "a ledger whose size is not the number of its leaves": """
+        SELECT tenant FROM ledgers l
+        WHERE size <> (SELECT count(*) FROM ledger e WHERE e.tenant = l.tenant)
+        OR size <> (SELECT max(position) + 1 FROM ledger e WHERE e.tenant = l.tenant)""",
+    "a payload without its leaf": """
+        SELECT p.position FROM payloads p LEFT JOIN ledger l
+        ON l.tenant = p.tenant AND l.position = p.position WHERE l.position IS NULL""",
 }
 
 
@@ -260,12 +308,15 @@ def test_a_process_killed_at_any_moment_loses_nothing_acknowledged_and_leaves_no
         order = Order(place.path, SEED * 100_000 + round_, threads, bundled, known)
         heard = killed_at_work(order, chance, opening=opening)
         with open_with(place.embedder, place.path, lock_timeout=0) as holdfast:
-            recorded = set(place.model.evidence)
+            recorded, kept = set(place.model.evidence), len(place.model.checkpoints)
             take_over(place.model, heard)
             check_cut_off(place.model, heard, holdfast)
             check_nothing_half_there(holdfast)
             check_acknowledged(place.model, holdfast)
-            check_evidence(place.model, holdfast, sorted(set(place.model.evidence) - recorded))
+            new = sorted(set(place.model.evidence) - recorded)
+            check_evidence(place.model, holdfast, new)
+            check_ledger(place.model, holdfast, new, place.model.checkpoints[kept:])
+            check_erased(place.model, holdfast)
             left += check_doctor_mends(holdfast)
             check_nothing_half_there(holdfast)
         totals["acknowledged"] += len(heard.done)
@@ -275,6 +326,10 @@ def test_a_process_killed_at_any_moment_loses_nothing_acknowledged_and_leaves_no
         with open_with(place.embedder, place.path, lock_timeout=0) as holdfast:
             check_acknowledged(place.model, holdfast)
             check_evidence(place.model, holdfast, sorted(place.model.evidence))
+            check_ledger(place.model, holdfast, [], place.model.checkpoints)
+            check_erased(place.model, holdfast)
+            totals["checkpoints"] += len(place.model.checkpoints)
+            totals["erased subjects"] += len(place.model.forgotten)
             totals["statements"] += len(place.model.subjects)
             totals["evidence"] += len(place.model.evidence)
             check_doctor_mends(holdfast)

@@ -276,16 +276,18 @@ with pytest.raises(ReadOnlyError, match="make it readable"):
 
 @pytest.mark.parametrize("ended", ["closed", "killed"])
 def test_a_read_only_directory_can_be_read_and_says_what_to_do_about_writing(
-    tmp_path: Path, ended: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: str
 ) -> None:
     path = tmp_path / "data"
     with Holdfast.open(path) as holdfast:
         holdfast.add("ada", "I never eat nuts.")
         holdfast.retrieve("ada", "nuts?")
-        if ended == "killed":  # as a kill leaves it: with the write-ahead log beside it
+        if ended == "killed":  # as a kill leaves it: with the write-ahead log beside it, unsigned
             shutil.copytree(path, tmp_path / "copy")
             path = tmp_path / "copy"
             assert (path / "holdfast.db-wal").stat().st_size
+            shutil.copytree(tmp_path / "config", tmp_path / "copied-config")
+            monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "copied-config"))
     for place in (path, *path.rglob("*")):
         place.chmod(0o555 if place.is_dir() else 0o444)
     done = subprocess.run(

@@ -1,5 +1,6 @@
 """The package as others get it: built, installed beside a consumer with names of its own, used."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ with Holdfast.open() as hf:
     found = hf.retrieve("ada", "Can I eat nuts?", threshold=0.0)
     assert "I never eat nuts." in found.context, found
     assert found.evidence_id
+    assert hf.replay(found.evidence_id) and hf.verify()
 print(holdfast.__file__)
 """
 
@@ -89,6 +91,8 @@ def test_the_wheel_holds_what_is_used_and_nothing_else(wheel: Path):
         "holdfast/__init__.py",
         "holdfast/py.typed",
         "holdfast/memory/migrations/versions/0001_first.py",
+        "holdfast/memory/migrations/versions/0002_ledger.py",
+        "holdfast/memory/verifier.py",
         "holdfast/retrieval/model/model.onnx",
         "holdfast/retrieval/model/tokenizer.json",
         "holdfast/retrieval/model/embedder.json",
@@ -124,3 +128,10 @@ def test_an_install_works_beside_a_consumers_own_names(
     assert "I never eat nuts." in run(
         script, "list", "--subject", "ada", "--data", data, cwd=consumer
     )
+    bundle, verifier = tmp_path / "bundle.json", tmp_path / "verifier.py"
+    (evidence,) = json.loads(run(script, "audit", "list", "--data", data, "--json", cwd=consumer))
+    make = (script, "audit", "bundle", evidence["id"], "--out", bundle, "--data", data, "--json")
+    key = json.loads(run(*make, cwd=consumer))["key"]
+    run(script, "audit", "verifier", verifier, cwd=consumer)
+    alone = run(python, "-I", verifier, bundle, "--key", key, cwd=tmp_path)
+    assert alone.startswith("VERIFIED"), "the verifier that an install writes out works alone"
