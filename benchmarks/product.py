@@ -21,7 +21,6 @@ from holdfast.memory import store
 from holdfast.memory.chroma import ChromaVectors
 from holdfast.retrieval import reading, splitting
 from holdfast.retrieval.embedder import BundledEmbedder
-from holdfast.retrieval.library import Library
 
 from . import corpus
 
@@ -168,8 +167,7 @@ def _clocks() -> Iterator[dict[str, float]]:
         (BundledEmbedder, "embed", "embedding"),
         (ChromaVectors, "put", "Chroma (beside embedding)"),
         (store, "equal_statements", "SQL: looking for equal ones"),
-        (store, "write", "SQL: statements"),
-        (Library, "save_vectors", "SQL: vectors"),
+        (store, "write", "SQL: statements, vectors and their leaves"),
     ]
     parts: dict[str, float] = {}
     lock = threading.Lock()
