@@ -56,15 +56,17 @@ wheel: $(VENV)/.test
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@rm -rf build
 
-## make lock      resolve requirements/*.txt anew (UPGRADE=1: newest versions)
+## make lock      resolve requirements/*.txt anew (UPGRADE=1: newest versions), the largest first
 lock: $(VENV)/.python
 	$(PIP) 'uv>=0.9'
-	$(LOCK) $(if $(UPGRADE),--upgrade) -o requirements/runtime.txt
-	$(LOCK) --group test --constraints requirements/runtime.txt -o requirements/test.txt
-	$(LOCK) --group test --group lint --constraints requirements/test.txt -o requirements/dev.txt
-	$(LOCK) --group test --group lint --group training --all-extras \
-		--constraints requirements/dev.txt -o requirements/ci.txt
-	@! grep -nE '://|^-|hash' requirements/*.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) --group test --group clients --group lint --group training \
+		--all-extras -o requirements/ci.txt
+	$(LOCK) --extra server --group test --group clients --group lint \
+		--constraints requirements/ci.txt -o requirements/dev.txt
+	$(LOCK) --extra server --group test --group clients --constraints requirements/ci.txt \
+		-o requirements/test.txt
+	$(LOCK) --constraints requirements/ci.txt -o requirements/runtime.txt
+	@! grep -nE '://|^-|--hash' requirements/*.txt
 
 ## make clean     remove what was made here, the environment too
 clean:

@@ -38,7 +38,7 @@ from .errors import (
     StorageError,
 )
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT = 5_000  # milliseconds
 ONE_WRITER = 7_205_759_403_792_794

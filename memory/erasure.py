@@ -11,7 +11,7 @@ import json
 
 from sqlalchemy import Table, delete, func, insert, select
 
-from . import ledger, store, vectors
+from . import access, ledger, store, vectors
 from .canonical import canonical
 from .chroma import ChromaVectors, collection_name
 from .errors import NotFoundError
@@ -27,6 +27,7 @@ from .schema import (
     statements,
     subject_events,
     subjects,
+    turns,
     unfinished,
     weighed,
 )
@@ -94,6 +95,8 @@ def _delete_rows(tx: Transaction, found: Subject) -> tuple[int, int]:
 
     counts = remove(statements), remove(proposals)
     remove(subject_events)
+    remove(turns)
+    access.remove(tx, found.key)
     tx.execute(delete(subjects).where(subjects.c.key == found.key))
     return counts
 

@@ -211,6 +211,42 @@ policies = Table(
     Index(None, "tenant", "kind", "position"),
 )
 
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),  # what it is for
+    Column("role", Text, nullable=False),
+    Column("subject_key", Integer, ForeignKey("subjects.key")),  # of a personal key
+    Column("hash", LargeBinary, nullable=False),  # keyed hash of the secret
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    Column("used_at", BigInteger),
+    Column("quota", BigInteger),  # operations a month
+    Index(None, "tenant"),
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("key_id", Text, ForeignKey("api_keys.id"), primary_key=True),
+    Column("month", Text, primary_key=True),  # like 2026-11
+    Column("operation", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("subject_key", Integer, ForeignKey("subjects.key"), primary_key=True),
+    Column("prefix", LargeBinary, primary_key=True),  # keyed hash of a conversation so far
+    Column("event", Text, nullable=False),  # the retrieval that was injected there
+    Column("used_at", BigInteger, nullable=False),
+    Index(None, "used_at"),
+)
+
 unfinished = Table(
     "unfinished",
     metadata,

@@ -153,7 +153,7 @@ def place(
         raise InvalidInputError("there is no user message to put the context in; add one")
     spoken = [message for message, words in zip(placed, spoke, strict=True) if words]
     target = (spoken or users)[-1]  # not a turn that only returns what tools said
-    target["content"] = _appended(target.get("content"), context)
+    target["content"] = appended(target.get("content"), context)
     return placed
 
 
@@ -183,7 +183,8 @@ def own_words(message: object) -> str:
     return "\n".join(texts)
 
 
-def _appended(content: Any, context: str) -> Any:
+def appended(content: Any, context: str) -> Any:
+    """Give a message's content with a text behind what is there; it stays as it is."""
     if content is None or isinstance(content, str):
         return f"{content}\n\n{context}" if content else context
     kinds = [str(part.get("type")) for part in _parts(content)]

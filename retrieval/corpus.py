@@ -9,6 +9,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -151,47 +152,63 @@ class Corpus:
         return np.array([not own or bool(own & contexts) for own in self._contexts], np.bool_)
 
 
+class _Held(OrderedDict[tuple[str, str], Corpus]):
+    """Corpora by tenant and subject, those used longest ago first."""
+
+    statements = 0
+
+
 class CorpusCache:
     """The corpora last used, up to a number of statements in all; safe between threads."""
 
     def __init__(self, most_statements: int) -> None:
         self._most = most_statements
-        self._held: OrderedDict[str, Corpus] = OrderedDict()
-        self._statements = 0
+        self._tenant = ""
+        self._held = _Held()
         self._lock = threading.Lock()
+
+    def of(self, tenant: str) -> "CorpusCache":
+        """Give the same cache for a tenant's subjects."""
+        own = copy(self)
+        own._tenant = tenant
+        return own
 
     def get(self, subject: str, data_key: str, revision: int, now: int) -> Corpus | None:
         """Give the corpus of a subject if it is that of this revision and still current."""
         with self._lock:
-            corpus = self._held.get(subject)
+            corpus = self._held.get((self._tenant, subject))
             if corpus is None or (corpus.data_key, corpus.revision) != (data_key, revision):
                 return None
             if corpus.ends is not None and now >= corpus.ends:
                 return None
-            self._held.move_to_end(subject)
+            self._held.move_to_end((self._tenant, subject))
             return corpus
 
     def put(self, corpus: Corpus) -> None:
         """Keep a corpus, and let go of those used longest ago."""
+        held = self._held
         with self._lock:
-            before = self._held.pop(corpus.subject, None)
-            self._statements += len(corpus) - (len(before) if before else 0)
-            self._held[corpus.subject] = corpus
-            while self._statements > self._most and self._held:
-                _, dropped = self._held.popitem(last=False)
-                self._statements -= len(dropped)
+            self._drop(corpus.subject)
+            held[self._tenant, corpus.subject] = corpus
+            held.statements += len(corpus)
+            while held.statements > self._most and held:
+                _, dropped = held.popitem(last=False)
+                held.statements -= len(dropped)
 
     def drop(self, subject: str) -> None:
         """Forget a subject."""
         with self._lock:
-            dropped = self._held.pop(subject, None)
-            self._statements -= len(dropped) if dropped else 0
+            self._drop(subject)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything, of all tenants."""
         with self._lock:
             self._held.clear()
-            self._statements = 0
+            self._held.statements = 0
+
+    def _drop(self, subject: str) -> None:
+        dropped = self._held.pop((self._tenant, subject), None)
+        self._held.statements -= len(dropped) if dropped else 0
 
 
 def fold(name: str) -> str:

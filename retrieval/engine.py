@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -42,8 +43,10 @@ from ..memory.times import Time
 from ..memory.vectors import Progress
 from ..memory.versions import Subject
 from . import context, doctor, portable, replay
+from .access import Access
 from .audit import Audit, checkpoint_text
 from .calibration import read_table
+from .conversation import Conversations, Prepare, Turn
 from .corpus import CorpusCache, fold
 from .embedder import Embedder, open_embedder
 from .library import Library
@@ -86,25 +89,44 @@ class Holdfast:
         self.settings = settings
         self.tenant = tenant
         self._directory = directory
+        self._tenants: dict[str, Self] = {}
+        self._assembling = threading.Lock()
         self._database = database
         self._chroma = chroma
-        table = read_table(settings.calibration)
-        source = settings.key_source
-        vault = open_vault(database, source)
-        carry(database, vault)
-        self._record = Record(database, vault, tenant)
-        self._signer = Signer(self._record, source.checkpoint_folder(installation_id(database)))
-        cache = CorpusCache(settings.cache_statements)
-        self._library = Library(self._record, chroma, embedder, cache, brief=brief)
-        defaults = settings.policy(None, None, None)
-        self._retriever = Retriever(self._library, table, defaults)
-        self.audit = Audit(self._record, self._library, self._signer, source)
-        self._writer = Writer(self._library)
+        self._table = read_table(settings.calibration)
+        self._vault = open_vault(database, settings.key_source)
+        carry(database, self._vault)
+        self._assemble(CorpusCache(settings.cache_statements), brief=brief)
         if not database.read_only and erasure.is_unfinished(self._record):
             erasure.purge(self._record, chroma)
         self._warming = threading.Thread(target=self._warm_up, name="holdfast-warm-up")
         if chroma is not None and not brief:
             self._warming.start()
+
+    def _assemble(self, cache: CorpusCache, *, brief: bool) -> None:
+        """Put together what belongs to one tenant."""
+        source, database = self.settings.key_source, self._database
+        self._record = Record(database, self._vault, self.tenant)
+        self._signer = Signer(self._record, source.checkpoint_folder(installation_id(database)))
+        cache = cache.of(self.tenant)
+        self._library = Library(self._record, self._chroma, self.embedder, cache, brief=brief)
+        defaults = self.settings.policy(None, None, None)
+        self._retriever = Retriever(self._library, self._table, defaults)
+        self.audit = Audit(self._record, self._library, self._signer, source)
+        self.access = Access(self._record)
+        self._writer = Writer(self._library)
+        self._conversations = Conversations(self._library)
+        self._tenants[self.tenant] = self
+
+    def of_tenant(self, tenant: str) -> Self:
+        """Give the same installation for another tenant; it ends with the one that was opened."""
+        tenant = name(tenant, "tenant")
+        with self._assembling:
+            if tenant not in self._tenants:
+                other = copy(self)
+                other.tenant = tenant
+                other._assemble(self._library.cache, brief=False)
+            return self._tenants[tenant]
 
     @classmethod
     def open(
@@ -167,7 +189,8 @@ class Holdfast:
 
     def close(self) -> None:
         """Sign what was added, close everything and give the data directory back."""
-        self._sign()
+        for each in list(self._tenants.values()):
+            each._sign()
         if self._warming.ident is not None:
             self._warming.join()
         if self._chroma is not None:
@@ -478,6 +501,45 @@ class Holdfast:
         found = self.retrieve(subject, messages, **how)
         return Injection(context.place(messages, found.context, placement), found)
 
+    def converse(
+        self,
+        subject: Subjects,
+        messages: Messages,
+        prepare: Prepare,
+        *,
+        placement: Literal["user", "system"] | None = None,
+        limit: int | None = None,
+        budget: int | None = None,
+        threshold: float | None = None,
+        contexts: Sequence[str] = (),
+    ) -> Turn:
+        """Put into a conversation what bears on it, and record that a model is to be called.
+
+        The retrieval and the call's intent are durable together before this returns. Earlier
+        turns get the same bytes again that they had, so that a provider's prompt cache holds.
+
+        Args:
+            subject: as in ``retrieve``.
+            messages: the whole conversation as the client has it.
+            prepare: takes the messages to be sent, and with ``system`` the context, which it
+                places; gives the call that is to be made.
+            placement: as in ``inject``.
+            limit: this and the others as in ``retrieve``.
+        """
+        subjects = _subjects(subject)
+        request = parse([message for message in messages if "role" in message])
+        policy = self.settings.policy(limit, budget, threshold)
+        named = frozenset(map(fold, context_names(contexts)))
+        return self._conversations.turn(
+            subjects,
+            messages,
+            prepare,
+            lambda along: self._retriever.retrieve(
+                subjects, request, policy, contexts=named, moment=None, record=True, along=along
+            ),
+            in_system=(placement or self.settings.placement) == "system",
+        )
+
     # Why it was chosen
 
     def evidence(self, subject: str | None = None, *, limit: int | None = 50) -> list[Evidence]:
@@ -569,6 +631,7 @@ class Holdfast:
         whose = name(subject, "subject")
         erased = erasure.erase(self._record, whose, reason_text(reason))
         self._library.cache.drop(whose)
+        self._conversations.forget()
         left = erasure.purge(self._record, self._chroma)
         self._signer.sign()
         return replace(erased, left=left)

@@ -4,7 +4,7 @@ It gathers what ``evaluate`` needs, and records what came of it. It knows nothin
 where a context is put.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..memory import ledger, policies, store
@@ -19,6 +19,9 @@ from .request import Request
 from .results import Retrieval
 from .scoring import query_terms
 from .selection import Policy
+
+Along = Callable[[Transaction, str, Sequence[int]], None]
+"""Records something in the transaction of a retrieval: takes its event and the subjects' keys."""
 
 
 class Retriever:
@@ -39,6 +42,7 @@ class Retriever:
         contexts: frozenset[str],
         moment: int | None,
         record: bool,
+        along: Callable[[str], "Along"] | None = None,
     ) -> Retrieval:
         """Choose for the subjects, in order of precedence; with ``record`` keep evidence.
 
@@ -49,6 +53,8 @@ class Retriever:
             contexts: names, folded.
             moment: valid time in microseconds; None: now.
             record: whether the result waits for durable evidence.
+            along: called with the context; what it gives is recorded together with the
+                evidence.
         """
         embedder = self._library.embedder
         texts = [segment.text for segment in asked.segments]
@@ -77,8 +83,9 @@ class Retriever:
                 policy=policy,
                 table=self._table,
             )
+            also = along(outcome.context) if along else None
             evidence_id = self._library.record.transact(
-                lambda tx: self._append(tx, corpora, fields)
+                lambda tx: self._append(tx, corpora, fields, also)
             )
         return Retrieval(
             context=outcome.context,
@@ -94,7 +101,13 @@ class Retriever:
             return self._library.corpus(subject)
         return self._library.corpus_as_of(subject, moment)
 
-    def _append(self, tx: Transaction, corpora: Sequence[Corpus], fields: dict[str, Any]) -> str:
+    def _append(
+        self,
+        tx: Transaction,
+        corpora: Sequence[Corpus],
+        fields: dict[str, Any],
+        also: "Along | None",
+    ) -> str:
         policies.note(tx, "policy", self._default)
         keys: list[int] = []
         for corpus in corpora:
@@ -102,4 +115,7 @@ class Retriever:
             if corpus.data_key not in (None, found.data_key):
                 raise ErasedError("the subject was erased while this was retrieved; ask again")
             keys.append(found.key)
-        return ledger.append(tx, "retrieval", fields, subjects=keys)
+        event = ledger.append(tx, "retrieval", fields, subjects=keys)
+        if also is not None:
+            also(tx, event, keys)
+        return event

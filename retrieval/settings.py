@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ..memory.errors import ConfigurationError, HoldfastError, InvalidInputError
@@ -58,6 +58,21 @@ def _path(path: object, error: type[HoldfastError], what: str, otherwise: str) -
         f"{what} is given as text or Path, not empty, without NUL or lone surrogates; "
         f"correct it{otherwise}"
     )
+
+
+class Route(BaseModel):
+    """Where requests for some models go."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    protocol: Literal["openai", "anthropic", "litellm"] = "openai"
+    """What the upstream speaks; ``litellm`` translates for all others."""
+    url: str | None = None
+    """Its base URL, like ``https://api.openai.com/v1``; None: the provider's own."""
+    key: SecretStr | None = None
+    """The installation's key for it; None: the caller's own is passed on."""
+    model: str | None = None
+    """What it calls the model; None: as the caller does. ``litellm`` wants ``provider/model``."""
 
 
 class Settings(BaseSettings):
@@ -106,6 +121,36 @@ class Settings(BaseSettings):
     """Where the last checkpoint that was signed is kept; None: beside the key."""
     lock_timeout: float = Field(default=5.0, ge=0)
     """Seconds to wait for a data directory that another process owns."""
+    host: str = "127.0.0.1"
+    """Where the server listens."""
+    port: int = Field(default=8790, ge=0, le=65535)
+    """The same; 0: any free one."""
+    allowed_hosts: list[str] = []
+    """Names under which the server is reached, besides those of this machine; ``*``: any (a
+    proxy in front checks it)."""
+    allowed_origins: list[str] = []
+    """Origins of pages that may call the server from a browser; none: only its own."""
+    upstream: str = "https://api.openai.com/v1"
+    """Base URL of the OpenAI-compatible server for models that no route names."""
+    upstream_key: SecretStr | None = None
+    """The installation's key for it; None: the caller's own is passed on."""
+    upstream_anthropic: str = "https://api.anthropic.com"
+    """The same for the Anthropic protocol (without ``/v1``)."""
+    upstream_anthropic_key: SecretStr | None = None
+    routes: dict[str, Route] = {}
+    """Where else requests go, by model: a name or a pattern like ``claude-*``; the first that
+    fits counts."""
+    upstream_timeout: float = Field(default=600, gt=0)
+    """Seconds without a byte after which an upstream is given up."""
+    on_failure: Literal["refuse", "pass"] = "refuse"
+    """What the gateway does when it cannot retrieve or record: refuse the request, or pass it on
+    without values and without evidence."""
+    body_limit: int = Field(default=1_048_576, gt=0)
+    """Most bytes of a request to the API."""
+    gateway_body_limit: int = Field(default=33_554_432, gt=0)
+    """Most bytes of a request to the gateway (images and files come in it)."""
+    rate_limit: int = Field(default=600, ge=0)
+    """Requests a minute with one key; 0: any number."""
     cache_statements: int = Field(default=50_000, ge=0)
     """Statements whose vectors and words are kept in memory, over all subjects."""
 

@@ -1,0 +1,103 @@
+"""Who comes in: a key → a tenant, a role, and for whom it may act.
+
+Unknown, malformed, truncated, expired and revoked keys get one and the same answer. A key
+is taken from ``x-holdfast-key``, else from ``Authorization: Bearer``, else from
+``x-api-key``; it is never read from a URL.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..memory import times
+from ..memory.access import Key, Role
+from ..memory.errors import NotFoundError
+from ..retrieval.engine import Holdfast
+from .problems import RefusedError
+
+Permission = Literal["read", "write", "retrieve", "evidence", "ledger", "erase", "manage"]
+
+PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
+    "admin": frozenset({"read", "write", "retrieve", "evidence", "ledger", "erase", "manage"}),
+    "app": frozenset({"read", "write", "retrieve", "evidence", "erase"}),
+    "personal": frozenset({"read", "write", "retrieve", "evidence", "erase"}),
+    "auditor": frozenset({"evidence", "ledger"}),
+}
+"""What each role may do: read and write statements, retrieve (and call a model), read
+evidence, check the whole ledger, erase a subject, manage keys and the installation."""
+
+NO_SUBJECT = "there is no such subject here"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: one key, or whoever owns the data directory (``local``)."""
+
+    tenant: str
+    role: Role
+    key_id: str
+    subject: str | None = None
+    """Whose it is, of a personal key: it acts for nobody else."""
+    quota: int | None = None
+
+    def need(self, permission: Permission) -> None:
+        """Refuse whoever may not do this (403): it depends on the role alone."""
+        if permission not in PERMISSIONS[self.role]:
+            raise RefusedError(403, f"a key of role {self.role} may not do this")
+
+    def about(self, subject: str) -> str:
+        """Give a subject that a path or a body names, if the caller may act for it.
+
+        Raises:
+            NotFoundError: it may not; the same as of a subject that is not there.
+        """
+        if self.subject is not None and subject != self.subject:
+            raise NotFoundError(NO_SUBJECT)
+        return subject
+
+    def may_see(self, subjects: Sequence[str]) -> bool:
+        """Tell whether something about these subjects is the caller's to see."""
+        return self.subject is None or list(subjects) == [self.subject]
+
+    def whose(self, named: Sequence[str]) -> list[str]:
+        """Give on whose behalf a request is made that may name subjects itself.
+
+        A personal key is bound to its own: naming others in it changes nothing.
+        """
+        if self.subject is not None:
+            return [self.subject]
+        return list(dict.fromkeys(each for each in named if each))
+
+
+LOCAL = Caller("local", "admin", "local")
+"""Whoever speaks through the socket in the data directory: only its owner can."""
+
+
+def shown_key(headers: Mapping[str, str]) -> str | None:
+    """Give what a caller shows as a key of ours; None: nothing that looks like one."""
+    own = headers.get("x-holdfast-key")
+    if own:
+        return own.strip()
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and bearer.strip().startswith("hf_"):
+        return bearer.strip()
+    other = headers.get("x-api-key", "").strip()
+    return other if other.startswith("hf_") else None
+
+
+def authenticate(holdfast: Holdfast, headers: Mapping[str, str]) -> Caller:
+    """Find who asks.
+
+    Raises:
+        RefusedError: 401, for whatever reason the key does not let its bearer in.
+    """
+    shown = shown_key(headers)
+    key: Key | None = None if shown is None else holdfast.access.authenticate(shown)
+    if key is None or not key.holds(times.now()):
+        raise RefusedError(
+            401,
+            "no valid key: send one as Authorization: Bearer hf_…, or as x-holdfast-key; an admin "
+            "makes them with: holdfast keys create",
+            headers={"www-authenticate": "Bearer"},
+        )
+    return Caller(key.tenant, key.role, key.id, key.subject, key.quota)

@@ -1,0 +1,173 @@
+"""What every request passes first: a plain ASGI middleware around the whole application.
+
+It names the request, checks the Host header, bounds the body in size and time, turns every
+error into its protocol's form, and writes one line of log and the metrics. It never sees or
+logs a body, a query or a name in a path. (Starlette's function middleware would turn a
+stream that breaks into one that ends well.)
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .problems import Problem, RefusedError, problem_of, protocol_of
+from .service import LOCAL_SCOPE, Service
+
+logger = logging.getLogger("holdfast.access")
+BODY_SECONDS = 30.0
+"""Longest wait for the next part of a body."""
+OWN_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+
+
+class Gate:
+    """The middleware."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request through, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = "rq_" + secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = request_id
+        passage = _Passage(scope, receive, send, request_id, self._service)
+        with self._service.metrics.in_flight.track_inprogress():
+            try:
+                passage.check_host()
+                passage.check_length()
+                await self._app(scope, passage.receive, passage.send)
+            except Exception as error:
+                await passage.fail(error)
+            finally:
+                passage.note()
+
+
+class _Passage:
+    """One request on its way through."""
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str, service: Service
+    ) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._request_id = request_id
+        self._service = service
+        self._began = time.perf_counter()
+        self._first: float | None = None
+        self._status = 0
+        self._taken = 0
+        self._whole = False
+        settings = service.settings
+        is_gateway = scope["path"].startswith("/v1/")
+        self._most = settings.gateway_body_limit if is_gateway else settings.body_limit
+
+    def check_host(self) -> None:
+        """Refuse a foreign Host, under which a page that a browser was led to could reach us."""
+        allowed: Sequence[str] = (*OWN_HOSTS, *self._service.settings.allowed_hosts)
+        if "*" in allowed or self._scope.get(LOCAL_SCOPE):
+            return
+        host = dict(self._scope["headers"]).get(b"host", b"").decode("latin-1").lower()
+        name = host if host in allowed else host.rpartition(":")[0]
+        if name not in allowed:
+            raise RefusedError(
+                421, "this server is not known under that Host; name it in HOLDFAST_ALLOWED_HOSTS"
+            )
+
+    def check_length(self) -> None:
+        """Refuse a body that says itself that it is too large."""
+        length = dict(self._scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._most:
+            self._refuse_size()
+
+    def _refuse_size(self) -> None:
+        raise RefusedError(413, f"the body is larger than {self._most:,} bytes; send less")
+
+    async def receive(self) -> Message:
+        """Give the next part of the request."""
+        if self._whole:
+            return await self._receive()  # waits for the client to leave
+        try:
+            message = await asyncio.wait_for(self._receive(), BODY_SECONDS)
+        except TimeoutError:
+            raise RefusedError(408, "the body came too slowly; send it again") from None
+        if message["type"] == "http.request":
+            self._taken += len(message.get("body", b""))
+            self._whole = not message.get("more_body", False)
+            if self._taken > self._most:
+                self._refuse_size()
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer, with the request's name."""
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._first = time.perf_counter()
+            name = (b"x-request-id", self._request_id.encode())
+            message = {**message, "headers": [*message.get("headers", ()), name]}
+        await self._send(message)
+
+    async def fail(self, error: Exception) -> None:
+        """Answer with an error, unless an answer has begun."""
+        problem = problem_of(error, self._request_id)
+        if problem.status >= 500:
+            logger.error("%s failed: %s", self._request_id, _where(error))
+        if self._status:
+            raise error  # the connection breaks off, as it must: the answer is not whole
+        answer = respond(problem, self._scope)
+        await answer(self._scope, self.receive, self.send)
+
+    def note(self) -> None:
+        """Write the line of log and the metrics."""
+        now = time.perf_counter()
+        route = getattr(self._scope.get("route"), "path", None) or "other"
+        status, method = self._status or 499, self._scope["method"]
+        until = (self._first or now) - self._began
+        self._service.metrics.answered(method, route, status, until)
+        logger.info(
+            "%s %s %s %s %.1f ms",
+            self._request_id, method, route, status, (now - self._began) * 1000,
+            extra={"request_id": self._request_id, "route": route, "status": status},
+        )  # fmt: skip
+
+
+def respond(problem: Problem, scope: Scope) -> JSONResponse:
+    """Give the answer that a problem is, in the form of the path's protocol."""
+    protocol = protocol_of(scope["path"])
+    return JSONResponse(
+        problem.body(protocol),
+        problem.status,
+        headers=problem.headers,
+        media_type=problem.media_type(protocol),
+    )
+
+
+def handle(request: Request, error: Exception) -> JSONResponse:
+    """Turn an error of a route into its answer (FastAPI's exception handler)."""
+    request_id: str = request.scope.get("state", {}).get("request_id", "")
+    problem = problem_of(error, request_id)
+    if problem.status >= 500:
+        logger.error("%s failed: %s", request_id, _where(error))
+    return respond(problem, request.scope)
+
+
+def _where(error: BaseException) -> str:
+    """Say where an error came from, without its words, which may be a subject's."""
+    trace: Any = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error).__name__
+    code = trace.tb_frame.f_code
+    file = code.co_filename.rsplit("/", 1)[-1]
+    return f"{type(error).__name__} in {code.co_qualname} ({file}:{trace.tb_lineno})"
