@@ -14,7 +14,7 @@ from sqlalchemy import Table, delete, func, insert, select
 from . import access, ledger, store, vectors
 from .canonical import canonical
 from .chroma import ChromaVectors, collection_name
-from .errors import NotFoundError
+from .errors import LockedError, NotFoundError, ReadOnlyError, StorageError, StorageFullError
 from .identifiers import new_key
 from .ledger import MOST_EVENTS_IN_FIELD
 from .models import Erasure
@@ -132,8 +132,7 @@ def purge(record: Record, chroma: ChromaVectors | None) -> tuple[str, ...]:
     left: list[str] = []
     if chroma is not None:
         if names:
-            chroma.drop(names)
-            _fill(record, chroma, names)
+            _drop(record, chroma, names)
         if not chroma.purge():
             left.append(SERVER_OF_CHROMA)
     record.database.purge()
@@ -144,13 +143,30 @@ def purge(record: Record, chroma: ChromaVectors | None) -> tuple[str, ...]:
     return tuple(left)
 
 
-def _fill(record: Record, chroma: ChromaVectors, names: list[str]) -> None:
-    """Fill collections again with the vectors of all others that belong in them."""
+def _drop(record: Record, chroma: ChromaVectors, names: list[str]) -> None:
+    """Drop collections, and fill them again with what others have in them.
+
+    A process that was killed while it dropped one can leave a folder that Chroma fails on;
+    then all of it is made anew from the database.
+    """
+    try:
+        chroma.drop(names)
+        _fill(record, chroma, names)
+    except (StorageFullError, ReadOnlyError, LockedError):
+        raise
+    except StorageError:
+        if not chroma.start_over():
+            raise
+        _fill(record, chroma, None)
+
+
+def _fill(record: Record, chroma: ChromaVectors, names: list[str] | None) -> None:
+    """Fill collections (None: every one) with the vectors that belong in them."""
     with record.snapshot() as snapshot:
         known = list(snapshot.execute(select(embedders.c.digest)).scalars())
         for owner in store.version_owners(snapshot):
             for embedder in known:
-                if collection_name(embedder, owner.tenant, owner.name) in names:
+                if names is None or collection_name(embedder, owner.tenant, owner.name) in names:
                     sealer = snapshot.sealer(owner.data_key)
                     held = vectors.load(snapshot, embedder, owner.keys, sealer)
                     vectors.refill(chroma, embedder, owner.tenant, owner.name, held)

@@ -20,7 +20,7 @@ from holdfast.memory.canonical import canonical
 from holdfast.memory.checkpoint import read_key
 from holdfast.memory.chroma import ChromaVectors
 from holdfast.memory.database import Database
-from holdfast.memory.errors import ErasedError, LockedError, NotFoundError
+from holdfast.memory.errors import ErasedError, LockedError, NotFoundError, StorageError
 from holdfast.memory.vectors import digest
 from holdfast.memory.verifier import verify_bundle
 
@@ -396,3 +396,23 @@ def test_a_store_that_was_put_aside_as_damaged_goes_too(tmp_path: Path) -> None:
         hf.erase(GONE)
         assert not (folder / "chroma.damaged").exists()
         assert traces(folder, secrets) == set()
+
+
+def test_a_store_that_fails_while_it_drops_is_made_anew(
+    fake: Holdfast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does now and then that was killed while it dropped a collection."""
+    fake.add(GONE, TEXTS[0])
+    fake.add("bo", "I love tea.")
+
+    def fails(*_: Any) -> None:
+        raise StorageError("the vector store failed (InternalError)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ChromaVectors, "drop", fails)
+        fake.erase(GONE)
+    assert not any(fake.doctor(mend=False).findings.values())
+    found = fake.retrieve("bo", "tea")
+    assert (len(found.candidates), found.repaired) == (1, 0)
+    folder = fake.settings.data / "chroma"
+    assert not [path for path in folder.parent.iterdir() if path.name.startswith("chroma.")]
