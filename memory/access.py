@@ -11,10 +11,10 @@ import re
 import secrets
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from hmac import compare_digest
-from typing import Any, Literal, get_args
+from typing import Any
 
 from sqlalchemy import RowMapping, delete, func, insert, select, update
 
@@ -22,40 +22,14 @@ from . import ledger, store, times
 from .database import insert_missing
 from .errors import InvalidInputError, NotFoundError
 from .identifiers import ALPHABET, new_id
+from .models import Key, Role
 from .record import Snapshot, Transaction
 from .schema import api_keys, subjects, usage
 
-Role = Literal["admin", "app", "personal", "auditor"]
-ROLES: tuple[Role, ...] = get_args(Role)
 SECRET_BYTES = 20
 FORM = re.compile(r"hf_([a-z]{1,8})_([0-9a-z]{12})_([0-9a-z]{32})_([0-9a-z]{7})")
 _SIGNS = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", ALPHABET.encode())
 MOST_SECONDS_OF_OVERLAP = 30 * 24 * 3600
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What is known of a key: everything but its secret."""
-
-    id: str
-    tenant: str
-    name: str
-    role: Role
-    subject: str | None
-    """Whose it is, of a personal key."""
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    used_at: datetime | None
-    """When it was last used, within a minute."""
-    quota: int | None
-    """Operations that it may do in a month; None: any number."""
-
-    def holds(self, at: int) -> bool:
-        """Tell whether the key lets its bearer in at a time in microseconds."""
-        return all(
-            end is None or at < times.to_micros(end) for end in (self.expires_at, self.revoked_at)
-        )
 
 
 def create(

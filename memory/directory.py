@@ -2,24 +2,28 @@
 
 Embedded Chroma demands a single owner. The lock is the operating system's and ends
 with the process, however it ends. ``owner.json`` beside it only says who holds it
-(pid, and for long-lived owners their address); it is never taken as the lock.
+(pid, and for long-lived owners the path of their socket); it is never taken as the lock.
 """
 
 import json
 import os
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from .errors import LockedError, ReadOnlyError, StorageError, StorageFullError
+from .places import OWNER_NAME, owner_of
 
 DATABASE_NAME = "holdfast.db"
 CHROMA_NAME = "chroma"
 LOCK_NAME = "lock"
-OWNER_NAME = "owner.json"
+LEAST_WAIT = 0.2
+"""Seconds for which even an owner that can be spoken to is waited for: it may have been
+killed, and its successor have yet to put its own name down."""
 
 FULL = "no space is left in {path}; free some, or choose another directory with --data"
 READ_ONLY = (
@@ -100,7 +104,8 @@ class DataDirectory:
         """Make the directory if it is missing, and own it.
 
         Args:
-            timeout: seconds to wait for another owner.
+            timeout: seconds to wait for another owner; one that can be spoken to (a server)
+                stays, and is hardly waited for.
 
         Raises:
             LockedError: another process still owns it; the message names its pid.
@@ -109,7 +114,7 @@ class DataDirectory:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self._lock.is_locked:
-                self._lock.acquire(timeout=timeout, poll_interval=0.02)
+                self._wait(timeout)
             self._write_owner()
         except Timeout:
             raise LockedError(
@@ -130,21 +135,37 @@ class DataDirectory:
             (self.path / OWNER_NAME).unlink(missing_ok=True)
             self._lock.release()
 
+    def announce(self, address: Path | None) -> None:
+        """Tell other processes the socket at which the owner can be spoken to; None: no more."""
+        self._write_owner({} if address is None else {"address": str(address)})
+
     def owner(self) -> dict[str, Any]:
         """Say who holds the directory: ``pid``, and ``address`` if it can be spoken to."""
-        try:
-            said = json.loads((self.path / OWNER_NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return cast("dict[str, Any]", said) if isinstance(said, dict) else {}
+        return owner_of(self.path)
+
+    def _wait(self, timeout: float) -> None:
+        began = time.monotonic()
+        while True:
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                waited = time.monotonic() - began
+                stays = waited >= LEAST_WAIT and "address" in self.owner()
+                if stays or waited >= timeout:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
 
     def _owner_in_words(self) -> str:
         pid = self.owner().get("pid")
         return f"pid {pid}" if isinstance(pid, int) else "its pid is not known"
 
-    def _write_owner(self) -> None:
+    def _write_owner(self, more: dict[str, str] | None = None) -> None:
         path = self.path / OWNER_NAME
-        path.write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
+        beside = path.with_suffix(".new")  # so that nobody reads half of it
+        beside.write_text(json.dumps({"pid": os.getpid(), **(more or {})}), encoding="utf-8")
+        beside.replace(path)
 
     def read_only_uri(self) -> str:
         """Give the URI under which the database can be read without owning the directory.

@@ -1,4 +1,4 @@
-"""The things that are kept: statements, decisions, proposals, evidence.
+"""The things that are kept: statements, decisions, proposals, evidence, keys.
 
 Values only: frozen, comparable, without behaviour but for how they print. They
 know nothing of SQL, vectors or ranking. Times are aware datetimes in UTC, with
@@ -10,14 +10,19 @@ from datetime import datetime
 from html import escape
 from typing import Any, Literal, get_args
 
+from . import times
+
 Kind = Literal["value", "preference", "boundary", "commitment", "goal", "decision"]
 Strength = Literal["must", "should", "prefer"]
 Scope = Literal["topical", "always"]
 ProposalStatus = Literal["open", "confirmed", "rejected"]
 
+Role = Literal["admin", "app", "personal", "auditor"]
+
 KINDS: tuple[Kind, ...] = get_args(Kind)
 STRENGTHS: tuple[Strength, ...] = get_args(Strength)
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 def html_table(rows: list[tuple[str, Any]]) -> str:
@@ -209,11 +214,11 @@ class Verification:
     covered: int = 0
     """Leaves under the newest checkpoint that was compared: what is below can no longer be
     changed unnoticed."""
-    outside: int = 0
-    """How many of these lie under a checkpoint that is kept outside the database."""
     failed_at: str | None = None
     """What does not hold: a leaf's index and id, or a row of the record."""
     problem: str | None = None
+    outside: int = 0
+    """How many of those covered lie under a checkpoint that is kept outside the database."""
 
     @property
     def verdict(self) -> Verdict:
@@ -261,3 +266,28 @@ class Erasure:
 
     def _repr_html_(self) -> str:
         return html_table([("erasure", str(self))])
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What is known of a key: everything but its secret."""
+
+    id: str
+    tenant: str
+    name: str
+    role: Role
+    subject: str | None
+    """Whose it is, of a personal key."""
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    used_at: datetime | None
+    """When it was last used, within a minute."""
+    quota: int | None
+    """Operations that it may do in a month; None: any number."""
+
+    def holds(self, at: int) -> bool:
+        """Tell whether the key lets its bearer in at a time in microseconds."""
+        return all(
+            end is None or at < times.to_micros(end) for end in (self.expires_at, self.revoked_at)
+        )

@@ -3,8 +3,8 @@
 from typing import Any
 
 from ..memory import access, times
-from ..memory.access import ROLES, Key, Role
 from ..memory.errors import InvalidInputError
+from ..memory.models import ROLES, Key, Role
 from ..memory.record import Record
 from ..memory.times import Time
 from .settings import MOST_NUMBER

@@ -144,10 +144,7 @@ class Audit:
             NotFoundError: there is no such event, or nothing was signed yet.
         """
         evidence = self.entry(event_id)
-        writes = not self._record.database.read_only
-        checkpoint = self.checkpoint() if writes else self.last_checkpoint()
-        if checkpoint is None:
-            raise NotFoundError("nothing was signed yet; sign with: holdfast audit checkpoint")
+        checkpoint = self._newest()
         scored: list[list[str]] = []
         if evidence.type == "retrieval" and not evidence.erased:
             scored = replay.scored_rows(self._library, evidence)
@@ -173,16 +170,25 @@ class Audit:
     def export_log(self, folder: str | Path, *, progress: Progress | None = None) -> Checkpoint:
         """Write the leaves and the tree as static files (C2SP tlog-tiles), signed.
 
-        They name nobody and hold no texts. The verifier and independent tools read them.
+        They name nobody and hold no texts. The verifier and independent tools read them. A
+        ledger that is not opened for writing is given as far as it was signed.
 
         Args:
             folder: made where it is missing.
             progress: called with (leaves done, leaves in all).
         """
         path = folder_path(folder, "the folder")
-        checkpoint = self.checkpoint()
+        checkpoint = self._newest()
         with self._record.snapshot() as snapshot:
             bundle.write_tiles(snapshot, checkpoint, path, progress)
+        return checkpoint
+
+    def _newest(self) -> Checkpoint:
+        """Sign the ledger if it can be written, else give the last checkpoint."""
+        writes = not self._record.database.read_only
+        checkpoint = self.checkpoint() if writes else self.last_checkpoint()
+        if checkpoint is None:
+            raise NotFoundError("nothing was signed yet; sign with: holdfast audit checkpoint")
         return checkpoint
 
     # Keeping
@@ -245,6 +251,7 @@ class Audit:
         model: str | None = None,
         response_id: str | None = None,
         response: str | bytes | None = None,
+        response_sha256: str | None = None,
         input_tokens: int | None = None,
         output_tokens: int | None = None,
         finish_reason: str | None = None,
@@ -257,6 +264,7 @@ class Audit:
             model: the model that answered, as it named itself.
             response_id: the provider's own.
             response: the answer; only its SHA-256 is kept.
+            response_sha256: that hash itself, in hexadecimal, where the answer is not at hand.
             input_tokens: as the provider counted.
             output_tokens: the same.
             finish_reason: why the answer ended.
@@ -273,7 +281,9 @@ class Audit:
         for what, tokens in counted.items():
             if tokens is not None and (type(tokens) is not int or not 0 <= tokens <= MOST_NUMBER):
                 raise InvalidInputError(f"{what} is a whole number, 0 to {MOST_NUMBER}, or None")
-        digest = None if raw is None else hashlib.sha256(raw).hexdigest()
+        if response_sha256 is not None and not _is_sha256(response_sha256):
+            raise InvalidInputError("response_sha256 is 64 hexadecimal digits in lower case")
+        digest = response_sha256 if raw is None else hashlib.sha256(raw).hexdigest()
         fields = {"intent": call_id, **said, **counted, "response_sha256": digest}
         return self._follow(call_id, ("call.intent",), "call.outcome", fields)
 

@@ -8,7 +8,6 @@ It may be used from several threads.
 import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
 from ..memory import (
-    decisions,
     erasure,
     proposals,
     store,
@@ -41,8 +39,7 @@ from ..memory.record import Record, installation_id, open_vault
 from ..memory.signer import Signer
 from ..memory.times import Time
 from ..memory.vectors import Progress
-from ..memory.versions import Subject
-from . import context, doctor, portable, replay
+from . import context, doctor, gleaning, portable, replay
 from .access import Access
 from .audit import Audit, checkpoint_text
 from .calibration import read_table
@@ -50,6 +47,7 @@ from .conversation import Conversations, Prepare, Turn
 from .corpus import CorpusCache, fold
 from .embedder import Embedder, open_embedder
 from .library import Library
+from .opening import parts, settled
 from .request import Messages, parse
 from .results import (
     Added,
@@ -61,8 +59,17 @@ from .results import (
     Retrieval,
 )
 from .retriever import Retriever
-from .settings import Settings, data_path
-from .writing import Writer, attributes, context_names, ids, name, one_of, reason_text
+from .settings import Settings
+from .writing import (
+    Writer,
+    attributes,
+    context_names,
+    ids,
+    name,
+    one_of,
+    reason_text,
+    subject_names,
+)
 
 logger = logging.getLogger("holdfast")
 
@@ -154,38 +161,13 @@ class Holdfast:
                 is full, damaged, or from a newer version; the message names the fix.
             ConfigurationError: a setting is wrong.
         """
-        settings = settings or Settings.load(path)
-        if path is not None and data_path(path) != settings.data:
-            settings = settings.model_copy(update={"data": data_path(path)})
-        tenant = name(tenant, "tenant")
+        settings, tenant = settled(path, settings), name(tenant, "tenant")
         embedder = open_embedder(settings.embedder, threads=settings.threads)
-        directory = DataDirectory(settings.data)
-        if read_only:
-            url = settings.database_url or directory.read_only_uri()
-            with ExitStack() as undone:
-                database = Database(url, place=str(directory.path), read_only=True)
-                undone.callback(database.close)
-                opened = cls(
-                    database=database, chroma=None, embedder=embedder, settings=settings,
-                    tenant=tenant,
-                )  # fmt: skip
-                undone.pop_all()
-            return opened
-        directory.acquire(settings.lock_timeout)
-        with ExitStack() as undone:
-            undone.callback(directory.release)
-            database = Database(
-                settings.database_url or f"sqlite:///{directory.database}",
-                place="the database server" if settings.database_url else str(directory.path),
-            )
-            undone.callback(database.close)
-            chroma = ChromaVectors(folder=directory.chroma, url=settings.chroma_url)
-            opened = cls(
-                database=database, chroma=chroma, embedder=embedder, settings=settings,
-                tenant=tenant, directory=directory, brief=brief,
+        with parts(settings, read_only=read_only) as found:
+            return cls(
+                database=found.database, chroma=found.chroma, directory=found.directory,
+                embedder=embedder, settings=settings, tenant=tenant, brief=brief,
             )  # fmt: skip
-            undone.pop_all()
-        return opened
 
     def close(self) -> None:
         """Sign what was added, close everything and give the data directory back."""
@@ -198,6 +180,15 @@ class Holdfast:
         self._database.close()
         if self._directory is not None:
             self._directory.release()
+
+    def announce(self, socket: Path | None) -> None:
+        """Tell other processes where the owner of the data directory can be spoken to.
+
+        Args:
+            socket: a Unix socket; None: nowhere any more.
+        """
+        if self._directory is not None:
+            self._directory.announce(socket)
 
     def __enter__(self) -> Self:
         return self
@@ -348,6 +339,7 @@ class Holdfast:
         strength: str | None = None,
         scope: str | None = None,
         contexts: Sequence[str] = (),
+        split: bool = True,
     ) -> list[Proposal]:
         """Keep what somebody other than the subject put forward; it is never injected.
 
@@ -357,13 +349,30 @@ class Holdfast:
         given = attributes(
             kind=kind, strength=strength, scope=scope, contexts=contexts, source=source
         )
-        return self._writer.propose(name(subject, "subject"), text, given)
+        return self._writer.propose(name(subject, "subject"), text, given, split=split)
 
     def proposals(self, subject: str, *, status: ProposalStatus | None = "open") -> list[Proposal]:
         """List a subject's proposals, oldest first; ``status=None``: all of them."""
         one_of(status, get_args(ProposalStatus), "status")
         with self._record.snapshot() as snapshot:
             return proposals.of_subject(snapshot, name(subject, "subject"), status)
+
+    def glean(
+        self, subject: str, messages: Messages, *, source: str = "conversation"
+    ) -> list[Proposal]:
+        """Propose what a subject says in a conversation that lasts, as far as it is new.
+
+        Only the user's own turns are read. What is a statement already, or was proposed
+        before, whatever became of it, is not proposed again.
+        """
+        return self._writer.glean(
+            name(subject, "subject"), gleaning.glean(messages), attributes(source=source)
+        )
+
+    def proposal(self, proposal_id: str) -> Proposal:
+        """Give one proposal."""
+        with self._record.snapshot() as snapshot:
+            return proposals.read(snapshot, proposal_id)
 
     def confirm(self, proposal_id: str) -> Statement:
         """Make a statement of a proposal, as its subject's own word."""
@@ -394,21 +403,11 @@ class Holdfast:
         Returns:
             At most one version of each statement, in the order in which they were said.
         """
+        moment = None if as_of is None else times.to_micros(as_of, "as_of")
         known = None if known_at is None else times.to_micros(known_at, "known_at")
-        with self._record.snapshot() as snapshot:
-            found = store.subject(snapshot, name(subject, "subject"))
-            if found is None:
-                return []
-            versions = store.as_known(
-                snapshot,
-                found,
-                as_of=self._moment(as_of, found),
-                known_at=known,
-                include_retired=include_retired,
-            )
-        return [
-            v.statement for v in sorted(versions, key=lambda v: (v.statement.recorded_at, v.place))
-        ]
+        return self._library.statements(
+            name(subject, "subject"), moment, known, include_retired=include_retired
+        )
 
     def statement(self, statement_id: str) -> Statement:
         """Give the newest version of a statement."""
@@ -422,11 +421,8 @@ class Holdfast:
 
     def decisions(self, subject: str, *, as_of: Time | None = None) -> list[Decision]:
         """List the decisions that stand at ``as_of``, oldest first, with what each weighed."""
-        with self._record.snapshot() as snapshot:
-            found = store.subject(snapshot, name(subject, "subject"))
-            if found is None:
-                return []
-            return decisions.standing(snapshot, found, as_of=self._moment(as_of, found))
+        moment = None if as_of is None else times.to_micros(as_of, "as_of")
+        return self._library.decisions(name(subject, "subject"), moment)
 
     def subjects(self) -> list[str]:
         """List the subjects of whom anything is on record, retrievals included."""
@@ -464,7 +460,7 @@ class Holdfast:
             What was chosen, with every candidate. Its evidence is durable.
         """
         return self._retriever.retrieve(
-            _subjects(subject),
+            subject_names(subject),
             parse(request),
             self.settings.policy(limit, budget, threshold),
             contexts=frozenset(map(fold, context_names(contexts))),
@@ -526,8 +522,9 @@ class Holdfast:
             placement: as in ``inject``.
             limit: this and the others as in ``retrieve``.
         """
-        subjects = _subjects(subject)
-        request = parse([message for message in messages if "role" in message])
+        subjects = subject_names(subject)
+        spoken = [message for message in messages if "role" in message]
+        request = parse(spoken or [{"role": "tool"}])  # where a tool alone has answered
         policy = self.settings.policy(limit, budget, threshold)
         named = frozenset(map(fold, context_names(contexts)))
         return self._conversations.turn(
@@ -660,12 +657,6 @@ class Holdfast:
             except HoldfastError as error:
                 logger.warning("no checkpoint was signed: %s", error)
 
-    @staticmethod
-    def _moment(as_of: Time | None, found: Subject) -> int:
-        if as_of is None:
-            return max(times.now(), found.changed_at)
-        return times.to_micros(as_of, "as_of")
-
     def _warm_up(self) -> None:
         """Import and open Chroma beside the loading of the model."""
         assert self._chroma is not None
@@ -673,13 +664,3 @@ class Holdfast:
             self._chroma.open()
         except Exception:
             self._chroma.close()
-
-
-def _subjects(subject: Subjects) -> list[str]:
-    given: object = subject
-    if not isinstance(given, (str, Sequence)):
-        raise InvalidInputError("a subject is a name, or a list of names in order of precedence")
-    names = [subject] if isinstance(subject, str) else list(subject)
-    if not names:
-        raise InvalidInputError("name at least one subject")
-    return list(dict.fromkeys(name(each, "subject") for each in names))

@@ -14,11 +14,11 @@ from itertools import groupby
 
 import numpy as np
 
-from ..memory import store, times, vectors
+from ..memory import decisions, store, times, vectors
 from ..memory.chroma import ChromaVectors
 from ..memory.errors import DamagedError, StorageError
 from ..memory.identifiers import new_key
-from ..memory.models import Kind, Scope, Strength
+from ..memory.models import Decision, Kind, Scope, Statement, Strength
 from ..memory.record import Record, Snapshot, Transaction
 from ..memory.vectors import Embedded, Progress
 from ..memory.versions import Change, Draft, Subject, Version, begin
@@ -79,6 +79,32 @@ class Library:
         before = self.cache.get(subject.name, subject.data_key, change.revision - 1, change.at)
         if before is not None:
             self.cache.put(before.extended(change, versions, matrix))
+
+    def statements(
+        self, subject: str, as_of: int | None, known_at: int | None, *, include_retired: bool
+    ) -> list[Statement]:
+        """List what held at a valid time, as far as was recorded by a record time; None: now."""
+        with self.record.snapshot() as snapshot:
+            found = store.subject(snapshot, subject)
+            if found is None:
+                return []
+            versions = store.as_known(
+                snapshot,
+                found,
+                as_of=_moment(as_of, found),
+                known_at=known_at,
+                include_retired=include_retired,
+            )
+        ordered = sorted(versions, key=lambda each: (each.statement.recorded_at, each.place))
+        return [version.statement for version in ordered]
+
+    def decisions(self, subject: str, as_of: int | None) -> list[Decision]:
+        """List the decisions that stand at a valid time, oldest first; None: now."""
+        with self.record.snapshot() as snapshot:
+            found = store.subject(snapshot, subject)
+            if found is None:
+                return []
+            return decisions.standing(snapshot, found, as_of=_moment(as_of, found))
 
     def corpus_as_of(self, subject: str, as_of: int) -> Corpus:
         """Give what held at a valid time, as far as is known now; it is not kept."""
@@ -257,6 +283,10 @@ class Library:
         """Put vectors into Chroma, before the transaction with their statements commits."""
         if self.chroma is not None:
             self.chroma.put(self.embedder.digest, self.tenant, subject, keys, matrix)
+
+
+def _moment(as_of: int | None, found: Subject) -> int:
+    return max(times.now(), found.changed_at) if as_of is None else as_of
 
 
 def draft(

@@ -11,22 +11,17 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ..memory.errors import ConfigurationError, HoldfastError, InvalidInputError
 from ..memory.keys import KeySource
+from ..memory.places import config_directory, data_directory
 from .selection import Policy, thresholds
 
 CONFIG_NAME = "holdfast.toml"
 MOST_NUMBER = 1_000_000_000
 """Largest limit and budget."""
-
-
-def default_data_directory() -> Path:
-    """Where the embedded default keeps its data, as the operating system wants it."""
-    return Path(platformdirs.user_data_dir("holdfast", appauthor=False))
 
 
 def data_path(path: object) -> Path:
@@ -82,7 +77,7 @@ class Settings(BaseSettings):
         env_prefix="HOLDFAST_", env_ignore_empty=True, extra="forbid", frozen=True
     )
 
-    data: Path = Field(default_factory=default_data_directory)
+    data: Path = Field(default_factory=data_directory)
     """The data directory."""
     database_url: str | None = None
     """SQLAlchemy URL of the system of record; None: SQLite in the data directory."""
@@ -125,6 +120,8 @@ class Settings(BaseSettings):
     """Where the server listens."""
     port: int = Field(default=8790, ge=0, le=65535)
     """The same; 0: any free one."""
+    stop_timeout: int = Field(default=30, ge=1, le=3600)
+    """Seconds that requests in flight get to finish once the server is told to stop."""
     allowed_hosts: list[str] = []
     """Names under which the server is reached, besides those of this machine; ``*``: any (a
     proxy in front checks it)."""
@@ -169,7 +166,7 @@ class Settings(BaseSettings):
                     "along; choose another place"
                 )
         return KeySource(
-            folder=Path(platformdirs.user_config_dir("holdfast", appauthor=False)),
+            folder=config_directory(),
             master_key=None if self.master_key is None else self.master_key.get_secret_value(),
             hook=self.key_hook,
             file=self.key_file and self.key_file.expanduser().absolute(),

@@ -27,7 +27,7 @@ from ..memory.times import Time
 from ..memory.vectors import Embedded, Progress
 from ..memory.versions import Change, Draft, Subject, Version
 from . import reading, relation, splitting
-from .library import Library, draft
+from .library import Library, draft, equality
 from .results import Added, Pair
 from .scoring import Int8
 
@@ -98,6 +98,16 @@ def name(value: object, what: str) -> str:
     if "\n" in cleaned or "\t" in cleaned:
         raise InvalidInputError(f"the name of a {what} is one line without tabs")
     return cleaned
+
+
+def subject_names(given: object) -> list[str]:
+    """Check one subject's name, or a list of names in order of precedence; none stands twice."""
+    if not isinstance(given, (str, Sequence)):
+        raise InvalidInputError("a subject is a name, or a list of names in order of precedence")
+    names: list[object] = [given] if isinstance(given, str) else list(cast("Any", given))
+    if not names:
+        raise InvalidInputError("name at least one subject")
+    return list(dict.fromkeys(name(each, "subject") for each in names))
 
 
 def reason_text(reason: str | None) -> str | None:
@@ -258,13 +268,27 @@ class Writer:
 
         return self._record.transact(write)
 
-    def propose(self, subject: str, text: str, given: Attributes) -> list[Proposal]:
+    def propose(
+        self, subject: str, text: str, given: Attributes, *, split: bool = True
+    ) -> list[Proposal]:
         """Keep what somebody other than the subject put forward, split into single ones."""
-        drafts = [_draft(single, given) for single in _singles(text, split=True)]
+        singles = _singles(text, split=split)
+        return self._put_forward(subject, [_draft(each, given) for each in singles])
 
+    def glean(self, subject: str, singles: Sequence[str], given: Attributes) -> list[Proposal]:
+        """Keep single statements out of a conversation, but for what is known or was proposed."""
+        drafts = [_draft(each, given) for each in singles]
+        known = set(self._known(subject, drafts))
+        with self._record.snapshot() as snapshot:
+            before = proposals.of_subject(snapshot, subject, None)
+        known |= {equality(each.text) for each in before}
+        new = [each for each in drafts if each.equality not in known]
+        return self._put_forward(subject, new) if new else []
+
+    def _put_forward(self, subject: str, drafts: Sequence[Draft]) -> list[Proposal]:
         def write(tx: Transaction) -> list[Proposal]:
             change = store.begin_change(tx, subject)
-            return [proposals.write(tx, change, d) for d in drafts]
+            return [proposals.write(tx, change, each) for each in drafts]
 
         return self._record.transact(write)
 

@@ -201,7 +201,7 @@ def audit_publish(door: Door, folder: Path) -> None:
 
 @audit.command("verifier")
 @click.argument("file", type=FILE, required=False)
-@common(subject=None)
+@common(subject=None, remote=False)
 @click.pass_obj
 def audit_verifier(door: Door, file: Path | None) -> None:
     """Write the stand-alone verifier to FILE (default: standard output).
@@ -241,7 +241,7 @@ def audit_rotate_key(door: Door, drop_old: bool) -> None:
 @click.option("--key", required=True, metavar="KEY", help="The log's public key, or its file.")
 @click.option("--since", type=FILE, help="A checkpoint that you have kept.")
 @click.option("--show", is_flag=True, help="Print the fields that are shown.")
-@common(subject=None)
+@common(subject=None, remote=False)
 @click.pass_obj
 def verify(door: Door, bundle: Path, key: str, since: Path | None, show: bool) -> int:
     """Check a bundle, or the folder of a published log, offline.

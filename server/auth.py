@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..memory import times
-from ..memory.access import Key, Role
 from ..memory.errors import NotFoundError
+from ..memory.models import Key, Role
 from ..retrieval.engine import Holdfast
 from .problems import RefusedError
 

@@ -6,6 +6,7 @@ failed; 2: bad use or bad input, with one line on standard error.
 """
 
 import gc
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ from .. import __version__
 from ..memory.errors import InvalidInputError
 from ..retrieval.results import Added
 from . import answers
+from .agent_commands import hook, mcp
 from .audit_commands import FILE, audit, verify
+from .key_commands import keys, write_key
 from .options import (
     CHECK_FAILED,
     WHOSE,
@@ -25,15 +28,18 @@ from .options import (
     common,
     file_text,
     json_of,
+    server_extra,
     text_of,
     traits_options,
     write_file,
     write_json,
 )
-from .render import Page, progress, shown, to_json
+from .render import Page, plain_value, progress, shown, to_json
 
 if TYPE_CHECKING:
+    from ..memory.models import Key
     from ..retrieval.results import DoctorReport
+    from .serve import Started
 
 LONG_TEXT = 4_000  # characters from which adding takes long enough to say so
 
@@ -190,6 +196,9 @@ def history(door: Door, statement_id: str) -> None:
 
 
 cli.add_command(audit)
+cli.add_command(keys)
+cli.add_command(hook)
+cli.add_command(mcp)
 cli.add_command(verify)
 
 
@@ -270,7 +279,54 @@ def doctor(door: Door, check: bool) -> int:
 
 
 @cli.command()
-@common(subject=None)
+@click.option("--host", metavar="HOST", help="Where to listen (default: 127.0.0.1).")
+@click.option("--port", type=click.IntRange(0, 65535), metavar="N",
+              help="The same (default: 8790); 0: any free one.")  # fmt: skip
+@click.option("--log-json", is_flag=True, help="Write the log as JSON, one object a line.")
+@common(subject=None, remote=False)
+@click.pass_obj
+def serve(door: Door, log_json: bool, **where: Any) -> None:
+    """Run the server: REST, the gateway to models, MCP.
+
+    It prints where it listens once it answers, and runs until it is told to stop (Ctrl-C).
+    The first start makes an admin key, shows it, and listens on this machine alone.
+    """
+    from ..retrieval.settings import Settings
+
+    given = {name: value for name, value in where.items() if value is not None}
+    settings = Settings.load(door.data, **given)
+
+    def say_key(key: "Key", text: str) -> None:
+        if door.as_json:
+            print(json.dumps({"key": plain_value(key), "secret": text}), flush=True)  # noqa: T201
+            return
+        page = Page()
+        page.line("This is the first start. Here is an admin key:", "title")
+        write_key(page, key, text)
+        page.line()
+        sys.stdout.flush()
+
+    def say_started(started: "Started") -> None:
+        if door.as_json:
+            print(json.dumps(plain_value(started)), flush=True)  # noqa: T201
+            return
+        if started.wanted is not None:
+            Page().line(
+                f"There was no key yet, so it does not listen on {started.wanted}: start it again "
+                "for that.",
+                "warn",
+            )
+        Page().line(f"Listening on {started.url}", "good")
+        sys.stdout.flush()
+
+    with server_extra():
+        from .serve import serve as run
+
+        run(settings, log_json=log_json, say_key=say_key, say_started=say_started)
+
+
+@cli.command()
+@common(subject=None, remote=False)
 @click.option(
     "--keep", metavar="DIR", type=click.Path(path_type=Path),
     help="Keep the data in this (new or empty) directory.",

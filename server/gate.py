@@ -11,12 +11,12 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .logs import where
 from .problems import Problem, RefusedError, problem_of, protocol_of
 from .service import LOCAL_SCOPE, Service
 
@@ -24,6 +24,7 @@ logger = logging.getLogger("holdfast.access")
 BODY_SECONDS = 30.0
 """Longest wait for the next part of a body."""
 OWN_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
 class Gate:
@@ -68,9 +69,12 @@ class _Passage:
         self._status = 0
         self._taken = 0
         self._whole = False
+        self._refused: RefusedError | None = None
         settings = service.settings
-        is_gateway = scope["path"].startswith("/v1/")
-        self._most = settings.gateway_body_limit if is_gateway else settings.body_limit
+        path = scope["path"]
+        is_import = path.startswith("/api/") and path.endswith("/import")
+        is_large = is_import or path.startswith("/v1/") or LOCAL_SCOPE in scope
+        self._most = settings.gateway_body_limit if is_large else settings.body_limit
 
     def check_host(self) -> None:
         """Refuse a foreign Host, under which a page that a browser was led to could reach us."""
@@ -88,10 +92,10 @@ class _Passage:
         """Refuse a body that says itself that it is too large."""
         length = dict(self._scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._most:
-            self._refuse_size()
+            raise self._too_large()
 
-    def _refuse_size(self) -> None:
-        raise RefusedError(413, f"the body is larger than {self._most:,} bytes; send less")
+    def _too_large(self) -> RefusedError:
+        return RefusedError(413, f"the body is larger than {self._most:,} bytes; send less")
 
     async def receive(self) -> Message:
         """Give the next part of the request."""
@@ -100,28 +104,35 @@ class _Passage:
         try:
             message = await asyncio.wait_for(self._receive(), BODY_SECONDS)
         except TimeoutError:
-            raise RefusedError(408, "the body came too slowly; send it again") from None
+            self._refused = RefusedError(408, "the body came too slowly; send it again")
+            raise self._refused from None
         if message["type"] == "http.request":
             self._taken += len(message.get("body", b""))
             self._whole = not message.get("more_body", False)
             if self._taken > self._most:
-                self._refuse_size()
+                self._refused = self._too_large()
+                raise self._refused
         return message
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer, with the request's name."""
+        if self._refused is not None:  # frameworks make an answer of their own of it
+            raise self._refused
         if message["type"] == "http.response.start":
             self._status = message["status"]
             self._first = time.perf_counter()
-            name = (b"x-request-id", self._request_id.encode())
-            message = {**message, "headers": [*message.get("headers", ()), name]}
+            headers = list(message.get("headers", ()))
+            if not any(name == b"x-request-id" for name, _ in headers):  # an upstream's own stays
+                headers.append((b"x-request-id", self._request_id.encode()))
+            message = {**message, "headers": headers}
         await self._send(message)
 
     async def fail(self, error: Exception) -> None:
         """Answer with an error, unless an answer has begun."""
+        error, self._refused = self._refused or error, None
         problem = problem_of(error, self._request_id)
         if problem.status >= 500:
-            logger.error("%s failed: %s", self._request_id, _where(error))
+            logger.error("%s failed: %s", self._request_id, where(error))
         if self._status:
             raise error  # the connection breaks off, as it must: the answer is not whole
         answer = respond(problem, self._scope)
@@ -132,6 +143,7 @@ class _Passage:
         now = time.perf_counter()
         route = getattr(self._scope.get("route"), "path", None) or "other"
         status, method = self._status or 499, self._scope["method"]
+        method = method if method in METHODS else "other"  # a client can make one up
         until = (self._first or now) - self._began
         self._service.metrics.answered(method, route, status, until)
         logger.info(
@@ -157,17 +169,5 @@ def handle(request: Request, error: Exception) -> JSONResponse:
     request_id: str = request.scope.get("state", {}).get("request_id", "")
     problem = problem_of(error, request_id)
     if problem.status >= 500:
-        logger.error("%s failed: %s", request_id, _where(error))
+        logger.error("%s failed: %s", request_id, where(error))
     return respond(problem, request.scope)
-
-
-def _where(error: BaseException) -> str:
-    """Say where an error came from, without its words, which may be a subject's."""
-    trace: Any = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(error).__name__
-    code = trace.tb_frame.f_code
-    file = code.co_filename.rsplit("/", 1)[-1]
-    return f"{type(error).__name__} in {code.co_qualname} ({file}:{trace.tb_lineno})"

@@ -16,11 +16,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from ..memory.errors import HoldfastError, InvalidInputError
+from ..memory.errors import (
+    ConfigurationError,
+    HoldfastError,
+    InvalidInputError,
+    LockedError,
+)
 from .render import Page, to_json
 
 if TYPE_CHECKING:
     from ..retrieval.engine import Holdfast
+    from .client import Remote
 
 CHECK_FAILED = 1
 BAD_USE = 2
@@ -34,8 +40,36 @@ class Door:
     """What was said of every command: where the data lie, whose, and in what form to answer."""
 
     data: Path | None = None
+    said_url: str | None = None
+    said_key: str | None = None
     subjects: Sequence[str] = ()
     as_json: bool = False
+
+    @property
+    def url(self) -> str | None:
+        """The server to ask: ``--url``, else ``$HOLDFAST_URL`` unless ``--data`` is given.
+
+        Raises:
+            InvalidInputError: both are given.
+        """
+        if self.said_url and self.data is not None:
+            raise InvalidInputError("--url and --data name two places: give one of them")
+        if self.data is not None:
+            return None
+        return self.said_url or os.environ.get("HOLDFAST_URL") or None
+
+    @property
+    def key(self) -> str | None:
+        """What to show the server at ``url``."""
+        return self.said_key or os.environ.get("HOLDFAST_KEY") or None
+
+    @property
+    def directory(self) -> Path:
+        """The data directory."""
+        from ..memory.places import data_directory
+
+        named = self.data or os.environ.get("HOLDFAST_DATA") or data_directory()
+        return Path(named).expanduser().absolute()
 
     @property
     def subject(self) -> str:
@@ -50,12 +84,49 @@ class Door:
         return subjects[0]
 
     @contextmanager
-    def open(self, *, read_only: bool = False) -> "Generator[Holdfast]":
-        """Open the engine on the data directory."""
-        from ..retrieval.engine import Holdfast
+    def open(
+        self, *, read_only: bool = False, brief: bool = True
+    ) -> "Generator[Holdfast | Remote]":
+        """Open the engine: a server's where a URL is given, else the data directory's.
 
-        with Holdfast.open(self.data, read_only=read_only, brief=True) as holdfast:
-            yield holdfast
+        A directory that a server owns is spoken to through the server's socket. ``brief`` is for
+        a process that makes one call.
+        """
+        remote = self._at_url() or self._at_owner()
+        if remote is None:
+            from ..retrieval.engine import Holdfast
+
+            try:
+                opened = Holdfast.open(self.data, read_only=read_only, brief=brief)
+            except LockedError:
+                remote = self._at_owner()  # a server has begun meanwhile
+                if remote is None:
+                    raise
+            else:
+                with opened:
+                    yield opened
+                return
+        yield remote
+
+    def _at_url(self) -> "Remote | None":
+        if self.url is None:
+            return None
+        from .client import Remote
+        from .wire import Wire
+
+        return Remote(Wire(self.url, key=self.key))
+
+    def _at_owner(self) -> "Remote | None":
+        from ..memory.places import owner_socket
+
+        found = owner_socket(self.directory)
+        if found is None:
+            return None
+        from .client import Remote
+        from .wire import SOCKET, Wire
+
+        wire = Wire(f"{SOCKET}{found}", patience=0)
+        return Remote(wire, self.directory) if wire.answers() else None
 
     def answer(self, value: Any, write: Callable[[Page], None]) -> None:
         """Print ``value`` as JSON, or let ``write`` lay it out for a person."""
@@ -98,8 +169,13 @@ def default_subject() -> str:
 WHOSE = "Whose statements (default: $HOLDFAST_SUBJECT, else the login name)."
 
 
-def common(*, subject: str | None = WHOSE) -> Callable[[Command], Command]:
-    """Give a command ``--data`` and ``--json``, and ``--subject`` unless its help is None."""
+def common(*, subject: str | None = WHOSE, remote: bool = True) -> Callable[[Command], Command]:
+    """Give a command the options of all.
+
+    Args:
+        subject: the help of ``--subject``; None: the command has none.
+        remote: whether it can be done by a server (``--url``, ``--key``).
+    """
 
     def decorate(command: Command) -> Command:
         command = click.option(
@@ -111,6 +187,15 @@ def common(*, subject: str | None = WHOSE) -> Callable[[Command], Command]:
             callback=_keep("data"),
             help="Data directory (default: $HOLDFAST_DATA, else the user's own).",
         )(command)  # fmt: skip
+        if remote:
+            command = click.option(
+                "--key", metavar="KEY", expose_value=False, callback=_keep("said_key"),
+                help="Key for --url; better in $HOLDFAST_KEY.",
+            )(command)  # fmt: skip
+            command = click.option(
+                "--url", metavar="URL", expose_value=False, callback=_keep("said_url"),
+                help="Ask this server in place of a data directory (default: $HOLDFAST_URL).",
+            )(command)  # fmt: skip
         if subject is None:
             return command
         return click.option(
@@ -234,6 +319,28 @@ def write_file(path: Path, content: str | bytes, *, private: bool = False) -> No
             beside.unlink(missing_ok=True)
     except OSError as error:
         raise InvalidInputError(f"{path} cannot be written: {error.strerror}") from None
+
+
+SERVER_EXTRA = frozenset(
+    "anyio fastapi httpx litellm mcp prometheus_client starlette uvicorn".split()
+)
+
+
+@contextmanager
+def server_extra() -> Generator[None]:
+    """Import what needs the server's own packages, while the block runs.
+
+    Raises:
+        ConfigurationError: they are not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in SERVER_EXTRA:
+            raise
+        raise ConfigurationError(
+            f"the server needs {error.name}; install it with: pip install 'holdfast[server]'"
+        ) from None
 
 
 class TextCommand(click.Command):

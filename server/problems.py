@@ -72,6 +72,8 @@ class Problem:
     detail: str
     request_id: str
     headers: dict[str, str]
+    error: str | None = None
+    """The name of the engine's error, by which our own clients raise it again."""
 
     def body(self, protocol: Protocol) -> dict[str, Any]:
         """Give it in the form that a protocol has for errors."""
@@ -100,6 +102,7 @@ class Problem:
             "status": self.status,
             "detail": self.detail,
             "request_id": self.request_id,
+            **({} if self.error is None else {"error": self.error}),
         }
 
     def media_type(self, protocol: Protocol) -> str:
@@ -113,7 +116,7 @@ def problem_of(error: BaseException, request_id: str) -> Problem:
         return Problem(error.status, str(error), request_id, error.headers)
     for kind, status in STATUSES:
         if isinstance(error, kind):
-            return Problem(status, str(error), request_id, {})
+            return Problem(status, str(error), request_id, {}, type(error).__name__)
     return Problem(
         500, "something went wrong here; the log has it by the request id", request_id, {}
     )

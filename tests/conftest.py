@@ -23,7 +23,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep tests off the user's own data and settings."""
     for name in (
         "DATA", "SUBJECT", "EMBEDDER", "DATABASE_URL", "CHROMA_URL", "URL", "DEBUG", "MASTER_KEY",
-        "KEY_FILE", "KEY_HOOK", "CHECKPOINT_DIR",
+        "KEY", "KEY_FILE", "KEY_HOOK", "CHECKPOINT_DIR",
     ):  # fmt: skip
         monkeypatch.delenv(f"HOLDFAST_{name}", raising=False)
     monkeypatch.setenv("HOLDFAST_DATA", str(tmp_path / "default-data"))

@@ -340,7 +340,7 @@ def test_a_process_killed_at_any_moment_loses_nothing_acknowledged_and_leaves_no
         f"doctor found and mended: {mended}"
     )
     if KILLS >= 20:
-        assert totals["acknowledged"] > KILLS
+        assert totals["acknowledged"] > KILLS / 2
         assert sum(n for what, n in totals.items() if what.startswith("cut off in")) > KILLS / 2
 
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from holdfast import ConfigurationError, Settings
-from holdfast.retrieval.settings import default_data_directory
+from holdfast.memory.places import data_directory
 
 
 def toml(folder: Path, text: str) -> Path:
@@ -32,8 +32,8 @@ def test_the_data_directory_comes_from_the_argument_or_the_environment(
     assert Settings.load(tmp_path / "b").data == tmp_path / "b"
     monkeypatch.delenv("HOLDFAST_DATA")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "c"))
-    assert Settings.load().data == default_data_directory()
-    assert default_data_directory().name == "holdfast"
+    assert Settings.load().data == data_directory()
+    assert data_directory().name == "holdfast"
 
 
 def test_a_home_directory_is_expanded_before_its_file_is_read(

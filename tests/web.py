@@ -1,0 +1,46 @@
+"""A server of ours in a thread, on a real socket: streams and hang-ups are what they are."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from conftest import open_with
+from fakes import FakeEmbedder
+
+from holdfast import Holdfast
+from holdfast.server.app import create_app
+
+
+@contextmanager
+def running(app: Any) -> Iterator[str]:
+    """Run an application; give its address."""
+    with socket.socket(proto=socket.IPPROTO_TCP) as listening:  # or asyncio sets no NODELAY
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(
+            uvicorn.Config(app, loop="asyncio", log_config=None, access_log=False)
+        )
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive(), "the server did not start"
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(20)
+
+
+@contextmanager
+def serving(path: Path, **settings: Any) -> Iterator[tuple[Holdfast, str]]:
+    """Open a data directory with a fake embedder, and serve it."""
+    with (
+        open_with(FakeEmbedder(), path, **settings) as holdfast,
+        running(create_app(holdfast)) as url,
+    ):
+        yield holdfast, url
