@@ -77,12 +77,12 @@ def upstream(ready: Any) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = next(
+                lengths = [
                     int(line.split(b":")[1])
                     for line in head.lower().split(b"\r\n")
                     if line.startswith(b"content-length")
-                )
-                body = await reader.readexactly(length)
+                ]
+                body = await reader.readexactly(sum(lengths))
                 if b'"stream":true' in body.replace(b" ", b""):
                     writer.write(
                         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
@@ -131,7 +131,12 @@ def a_server(folder: Path, to: Place) -> Iterator[tuple[subprocess.Popen[bytes],
         "HOLDFAST_DATA": str(folder), "HOLDFAST_UPSTREAM": to.url, "HOLDFAST_RATE_LIMIT": "0",
         "HOLDFAST_PORT": str(port),
     }  # fmt: skip
-    command = [sys.executable, "-c", "from holdfast.server.cli import main; raise SystemExit(main())", "serve"]
+    command = [
+        sys.executable,
+        "-c",
+        "from holdfast.server.cli import main; raise SystemExit(main())",
+        "serve",
+    ]
     began = time.perf_counter()
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

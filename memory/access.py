@@ -16,7 +16,7 @@ from datetime import datetime
 from hmac import compare_digest
 from typing import Any
 
-from sqlalchemy import RowMapping, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from . import ledger, store, times
 from .database import insert_missing
@@ -30,6 +30,10 @@ SECRET_BYTES = 20
 FORM = re.compile(r"hf_([a-z]{1,8})_([0-9a-z]{12})_([0-9a-z]{32})_([0-9a-z]{7})")
 _SIGNS = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", ALPHABET.encode())
 MOST_SECONDS_OF_OVERLAP = 30 * 24 * 3600
+_ALL = select(api_keys, subjects.c.name.label("subject")).outerjoin(
+    subjects, subjects.c.key == api_keys.c.subject_key
+)
+_BY_ID = _ALL.where(api_keys.c.id == bindparam("called"))
 
 
 def create(
@@ -89,9 +93,9 @@ def _checksum(start: str) -> str:
 
 
 def _hash(snapshot: Snapshot, secret: str) -> bytes:
-    log = ledger.log(snapshot)
-    assert log is not None  # making a key is an event
-    return snapshot.sealer(log.data_key).keyed_hash(b"api key\n" + secret.encode())
+    data_key = ledger.tenant_key(snapshot)
+    assert data_key is not None  # making a key is an event
+    return snapshot.sealer(data_key).keyed_hash(b"api key\n" + secret.encode())
 
 
 def authenticate(snapshot: Snapshot, text: str) -> Key | None:
@@ -102,9 +106,10 @@ def authenticate(snapshot: Snapshot, text: str) -> Key | None:
     match = FORM.fullmatch(text)
     if match is None or _checksum(text[: match.start(4) - 1]) != match[4]:
         return None
-    row = snapshot.execute(_select().where(api_keys.c.id == match[2])).mappings().first()
-    if row is None:
+    found = snapshot.quick(_BY_ID, called=match[2])
+    if found is None:
         return None
+    row = dict(zip(_BY_ID.selected_columns.keys(), found, strict=True))
     theirs = replace(snapshot, tenant=row["tenant"])
     return _to_key(row) if compare_digest(_hash(theirs, match[3]), row["hash"]) else None
 
@@ -115,7 +120,7 @@ def read(snapshot: Snapshot, key_id: str) -> Key:
     Raises:
         NotFoundError: the tenant has none of that id.
     """
-    query = _select().where(api_keys.c.tenant == snapshot.tenant, api_keys.c.id == key_id)
+    query = _ALL.where(api_keys.c.tenant == snapshot.tenant, api_keys.c.id == key_id)
     row = snapshot.execute(query).mappings().first()
     if row is None:
         raise NotFoundError("there is no such key; list them with: holdfast keys list")
@@ -124,7 +129,7 @@ def read(snapshot: Snapshot, key_id: str) -> Key:
 
 def keys(snapshot: Snapshot) -> list[Key]:
     """List the tenant's keys, oldest first."""
-    query = _select().where(api_keys.c.tenant == snapshot.tenant)
+    query = _ALL.where(api_keys.c.tenant == snapshot.tenant)
     rows = snapshot.execute(query.order_by(api_keys.c.created_at, api_keys.c.id)).mappings()
     return [_to_key(row) for row in rows]
 
@@ -216,13 +221,7 @@ def remove(tx: Transaction, subject_key: int) -> None:
     tx.execute(delete(api_keys).where(api_keys.c.subject_key == subject_key))
 
 
-def _select() -> Any:
-    return select(api_keys, subjects.c.name.label("subject")).outerjoin(
-        subjects, subjects.c.key == api_keys.c.subject_key
-    )
-
-
-def _to_key(row: RowMapping) -> Key:
+def _to_key(row: Mapping[Any, Any]) -> Key:
     def when(name: str) -> datetime | None:
         return None if row[name] is None else times.to_datetime(row[name])
 

@@ -121,6 +121,16 @@ class Database:
         cursor = driver.execute(sql, values)
         return cursor.fetchone() if cursor.description else None
 
+    def quick_all(
+        self, connection: Connection, query: Executable, parameters: Mapping[str, Any]
+    ) -> list[Sequence[Any]]:
+        """Run a statement as ``quick`` does; give all its rows."""
+        sql, values = self._bound(query, parameters)
+        if not connection.in_transaction():
+            connection.begin()
+        driver: Any = connection.connection.driver_connection
+        return driver.execute(sql, values).fetchall()
+
     def _bound(self, query: Executable, parameters: Mapping[str, Any]) -> tuple[str, Any]:
         found = self._compiled.get(id(query))
         if found is None:

@@ -49,6 +49,20 @@ _COUNT = (
     .values(events=bindparam("to"), last_event=bindparam("event"))
 )
 
+_HEAD = (
+    select(ledger.c.position, ledger.c.type, payloads.c.position.label("payload"))
+    .outerjoin(
+        payloads,
+        (payloads.c.tenant == ledger.c.tenant) & (payloads.c.position == ledger.c.position),
+    )
+    .where(ledger.c.tenant == bindparam("of"), ledger.c.event == bindparam("called"))
+)
+_KEYS = (
+    select(subject_events.c.subject_key)
+    .where(subject_events.c.tenant == bindparam("of"), subject_events.c.position == bindparam("at"))
+    .order_by(subject_events.c.place)
+)
+
 
 class Encoded(bytes):
     """A field's value that is canonical JSON already: what is the same in many events."""
@@ -145,6 +159,12 @@ def _subject(tx: Transaction, key: int) -> _About:
     return _About(key, *row)
 
 
+def tenant_key(snapshot: Snapshot) -> str | None:
+    """Read the name of a tenant's own data key; None before its first event."""
+    found = snapshot.quick(_LOG, of=snapshot.tenant)
+    return None if found is None else found[1]
+
+
 def log(snapshot: Snapshot) -> Log | None:
     """Read where a tenant's ledger stands; None before its first event."""
     row = snapshot.execute(select(ledgers).where(ledgers.c.tenant == snapshot.tenant)).first()
@@ -213,9 +233,7 @@ def entry(snapshot: Snapshot, event: str) -> Evidence:
         snapshot.execute(_rows(snapshot, ledger.c.event == event)).first() if is_id(event) else None
     )
     if row is None:
-        raise NotFoundError(
-            f"there is no evidence {quoted(event)}; list it with: holdfast audit list"
-        )
+        raise _unknown(event)
     return _to_evidence(snapshot, row)
 
 
@@ -245,10 +263,39 @@ def entries(
 
 def subject_keys(snapshot: Snapshot, index: int) -> list[int]:
     """Give the keys of the subjects that an event is about, in order of precedence."""
-    about = select(subject_events.c.subject_key).where(
-        subject_events.c.tenant == snapshot.tenant, subject_events.c.position == index
-    )
-    return list(snapshot.execute(about.order_by(subject_events.c.place)).scalars())
+    return [row[0] for row in snapshot.quick_all(_KEYS, of=snapshot.tenant, at=index)]
+
+
+def follow(
+    tx: Transaction, event: str, of: Sequence[str], kind: str, fields: Mapping[str, Any]
+) -> str:
+    """Append an event about the same subjects as another one.
+
+    Args:
+        tx: the transaction.
+        event: the other one.
+        of: types of which it must be.
+        kind: the type of the new one.
+        fields: of the new one.
+
+    Raises:
+        NotFoundError: this tenant has no such event.
+        ErasedError: it was erased; nothing more is to be recorded of it.
+        InvalidInputError: it is of another type.
+    """
+    found = tx.quick(_HEAD, of=tx.tenant, called=event) if is_id(event) else None
+    if found is None:
+        raise _unknown(event)
+    index, was, payload = found
+    if payload is None:
+        raise ErasedError(f"{event} was erased; nothing more is recorded of it")
+    if was not in of:
+        raise InvalidInputError(f"{event} is {was}; {kind} follows {' or '.join(of)}")
+    return append(tx, kind, fields, subjects=subject_keys(tx, index))
+
+
+def _unknown(event: str) -> NotFoundError:
+    return NotFoundError(f"there is no evidence {quoted(event)}; list it with: holdfast audit list")
 
 
 def lines_of(snapshot: Snapshot, index: int, event: str) -> list[bytes]:

@@ -35,6 +35,10 @@ class Snapshot:
         """Run a module's constant statement the short way; give its first row."""
         return self.database.quick(self.connection, query, parameters)
 
+    def quick_all(self, query: Executable, **parameters: Any) -> list[Sequence[Any]]:
+        """Do the same; give all rows."""
+        return self.database.quick_all(self.connection, query, parameters)
+
     def execute(self, query: Executable, rows: Sequence[Mapping[str, Any]] | None = None) -> Any:
         """Run a statement; give its result."""
         return self.connection.execute(query, rows)

@@ -7,12 +7,16 @@ retrieval, so that nothing is kept here that an erasure would miss. Functions ne
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select
 
 from . import times
 from .record import Snapshot, Transaction
 from .schema import turns
 
+_HERE = (turns.c.subject_key == bindparam("whose"), turns.c.prefix == bindparam("place"))
+_KNOWN = select(turns.c.event).where(*_HERE)
+_DROP = delete(turns).where(*_HERE)
+_NOTE = insert(turns)
 MOST_TURNS = 200_000
 """Turns that are kept, over all subjects; those used longest ago are dropped."""
 
@@ -20,20 +24,17 @@ MOST_TURNS = 200_000
 def known(snapshot: Snapshot, subject: int, prefixes: Sequence[bytes]) -> dict[bytes, str]:
     """Give the events of retrievals that were injected at these places, by place."""
     found: dict[bytes, str] = {}
-    for start in range(0, len(prefixes), 500):
-        query = select(turns.c.prefix, turns.c.event).where(
-            turns.c.subject_key == subject, turns.c.prefix.in_(prefixes[start : start + 500])
-        )
-        found |= {row.prefix: row.event for row in snapshot.execute(query)}
+    for prefix in prefixes:
+        row = snapshot.quick(_KNOWN, whose=subject, place=prefix)
+        if row is not None:
+            found[prefix] = row[0]
     return found
 
 
 def note(tx: Transaction, subject: int, prefix: bytes, event: str) -> None:
     """Note what was injected at a place, in the transaction that records its retrieval."""
-    here = (turns.c.subject_key == subject, turns.c.prefix == prefix)
-    values = {"event": event, "used_at": times.now()}
-    if not tx.execute(update(turns).where(*here).values(**values)).rowcount:
-        tx.execute(insert(turns), [{"subject_key": subject, "prefix": prefix, **values}])
+    tx.quick(_DROP, whose=subject, place=prefix)
+    tx.quick(_NOTE, subject_key=subject, prefix=prefix, event=event, used_at=times.now())
 
 
 def prune(tx: Transaction, most: int = MOST_TURNS) -> int:

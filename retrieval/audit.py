@@ -13,10 +13,10 @@ from typing import Any, Literal, get_args
 
 from ..memory import bundle, ledger, rotation, times, timestamps
 from ..memory.checkpoint import Checkpoint
-from ..memory.errors import ErasedError, InvalidInputError, NotFoundError
+from ..memory.errors import InvalidInputError, NotFoundError
 from ..memory.keys import KeySource
 from ..memory.models import Evidence
-from ..memory.record import Record, Transaction
+from ..memory.record import Record
 from ..memory.signer import Signer, public_key
 from ..memory.times import Time
 from ..memory.timestamps import Timestamp
@@ -336,17 +336,7 @@ class Audit:
     def _follow(self, event_id: str, of: Sequence[str], kind: str, fields: dict[str, Any]) -> str:
         """Append an event about the same subjects as another."""
 
-        def write(tx: Transaction) -> str:
-            found = ledger.entry(tx, event_id)
-            if found.erased:
-                raise ErasedError(f"{event_id} was erased; nothing more is recorded of it")
-            if found.type not in of:
-                raise InvalidInputError(
-                    f"{event_id} is {found.type}; {kind} follows {' or '.join(of)}"
-                )
-            return ledger.append(tx, kind, fields, subjects=ledger.subject_keys(tx, found.index))
-
-        return self._record.transact(write)
+        return self._record.transact(lambda tx: ledger.follow(tx, event_id, of, kind, fields))
 
 
 def _is_sha256(value: object) -> bool:

@@ -15,7 +15,6 @@ from threading import Lock
 from typing import Any
 
 from ..memory import ledger, store, turns
-from ..memory.errors import ErasedError
 from ..memory.record import Transaction
 from . import context
 from .library import Library
@@ -101,12 +100,17 @@ class Conversations:
         """
         digests = _prefixes(subjects, messages)
         last = max(digests, default=None)
-        known = {} if in_system else self._known(subjects, digests)
+        sought = {i: each for i, each in digests.items() if i != last or i < len(messages) - 1}
+        known = {} if in_system else self._known(subjects, sought)
         placed = {index: each.context for index, each in known.items() if index != last}
         if last is not None and last in known and last < len(messages) - 1:
             injected = known[last]  # a tool has answered: the turn goes on as it began
             intent = prepare(_applied(messages, placed | {last: injected.context}), "")
-            call = self._library.record.transact(lambda tx: _follow(tx, injected.event, intent))
+            call = self._library.record.transact(
+                lambda tx: ledger.follow(
+                    tx, injected.event, ("retrieval",), "call.intent", intent.fields(injected.event)
+                )
+            )
             return Turn(injected.event, call, intent, len(injected.ids), injected.status, None)
         made: list[Any] = []
 
@@ -141,15 +145,21 @@ class Conversations:
             events = turns.known(snapshot, first.key, list(prefixes.values()))
         if not events:
             return {}
+        found = {
+            index: injected
+            for index, prefix in prefixes.items()
+            if prefix in events and (injected := self._injected(events[prefix])) is not None
+        }
+        sought = {id_ for injected in found.values() for id_ in injected.ids}
         statements = {
             version.statement.id: version.statement
             for subject in subjects
-            for version in library.corpus(subject).versions
+            for version in (library.corpus(subject).versions if sought else ())
+            if version.statement.id in sought
         }
         result: dict[int, _Injected] = {}
-        for index, prefix in prefixes.items():
-            injected = self._injected(events[prefix]) if prefix in events else None
-            if injected is not None and all(
+        for index, injected in found.items():
+            if all(
                 id_ in statements and context.render_line(statements[id_]) in injected.context
                 for id_ in injected.ids
             ):
@@ -211,11 +221,3 @@ def _applied(
         if block:
             placed[index]["content"] = context.appended(placed[index].get("content"), block)
     return placed
-
-
-def _follow(tx: Transaction, event: str, intent: Intent) -> str:
-    found = ledger.entry(tx, event)
-    if found.erased:
-        raise ErasedError("the subject was erased meanwhile; nothing was sent")
-    keys = ledger.subject_keys(tx, found.index)
-    return ledger.append(tx, "call.intent", intent.fields(event), subjects=keys)

@@ -66,7 +66,7 @@ def _add_doors(app: FastAPI, service: Service) -> list[Opening]:
     """Add every door; give what opens and closes with the application."""
     from . import api, gateway, mcp
 
-    openings = [door.add(app, service) for door in (api, gateway, mcp)]
+    openings = [door.add(app, service) for door in (gateway, api, mcp)]
     return [opening for opening in openings if opening is not None]
 
 

@@ -121,6 +121,15 @@ class Doors:
             server.should_exit = True
 
 
+def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Give uvloop's loop, where it is installed (Chroma brings it along on most systems)."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
 def _server(app: Any, grace: int) -> _Server:
     return _Server(
         uvicorn.Config(
@@ -165,7 +174,8 @@ def serve(
             wanted = None if host == settings.host else settings.host
             doors = Doors(app, tcp, local, grace=settings.stop_timeout)
             started = Started(_url(host, tcp[0]), path, wanted)
-            asyncio.run(_until_signalled(doors, holdfast, started, say_started))
+            with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
+                runner.run(_until_signalled(doors, holdfast, started, say_started))
 
 
 def _reachable(settings: Settings) -> Settings:

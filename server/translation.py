@@ -8,6 +8,7 @@ so only known parameters are handed to it by name.
 import json
 import logging
 import os
+import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
@@ -78,6 +79,8 @@ def _litellm() -> Any:
         raise RefusedError(
             500, "this route needs litellm; install it with: pip install 'holdfast[server]'"
         ) from None
+    for speaker in ("litellm", "pydantic"):  # they would print what was said
+        warnings.filterwarnings("ignore", module=speaker)
     module = cast("Any", litellm)
     module.suppress_debug_info = True
     module.telemetry = False

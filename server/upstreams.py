@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, cast
 
 import httpx
 
@@ -127,9 +128,12 @@ class Client:
 
     def __init__(self, timeout: float) -> None:
         """Give an upstream up after ``timeout`` seconds without a byte."""
+        # The transport alone: a client's cookies, redirects and proxies are not wanted, and cost
+        # as much time again.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
         times = httpx.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout))
-        self._http = httpx.AsyncClient(timeout=times, limits=limits, trust_env=False)
+        self._transport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
+        self._extensions = {"timeout": times.as_dict()}
 
     @asynccontextmanager
     async def send(
@@ -140,9 +144,11 @@ class Client:
         Raises:
             RefusedError: 502, the upstream cannot be reached; 504, it does not answer.
         """
-        request = self._http.build_request(method, url, headers=dict(headers), content=body)
+        request = httpx.Request(
+            method, _url(url), headers=dict(headers), content=body, extensions=self._extensions
+        )
         with upstream_errors():
-            response = await self._http.send(request, stream=True)
+            response = await self._transport.handle_async_request(request)
         try:
             if response.is_redirect:
                 raise RefusedError(502, "the upstream sends elsewhere, which is not followed")
@@ -152,13 +158,18 @@ class Client:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._transport.aclose()
 
 
 async def _raw(response: httpx.Response) -> AsyncIterator[bytes]:
     with upstream_errors():
-        async for chunk in response.aiter_raw():
+        async for chunk in cast("httpx.AsyncByteStream", response.stream):
             yield chunk
+
+
+@lru_cache(maxsize=256)
+def _url(text: str) -> httpx.URL:
+    return httpx.URL(text)
 
 
 class upstream_errors:  # noqa: N801 - read as a statement

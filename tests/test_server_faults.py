@@ -55,11 +55,11 @@ def serve(folder: Path, up: Upstream, port: int) -> Iterator[subprocess.Popen[by
 
 
 def is_ready(port: int) -> bool:
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as asked:
-            asked.request("GET", "/readyz")
-            with asked.getresponse() as answer:
-                return answer.status == 200
+    asked = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    with contextlib.closing(asked), contextlib.suppress(OSError, http.client.HTTPException):
+        asked.request("GET", "/readyz")
+        with asked.getresponse() as answer:
+            return answer.status == 200
     return False
 
 
@@ -114,7 +114,7 @@ def test_what_was_answered_before_a_kill_has_its_evidence_and_its_outcome(tmp_pa
                 clients = [Client(port, key, number) for number in range(CLIENTS)]
                 for client in clients:
                     client.start()
-                time.sleep(generator.uniform(0.3, 1.2))
+                time.sleep(generator.uniform(1.0, 3.0))
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 for client in clients:

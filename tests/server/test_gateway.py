@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anthropic
 import httpx
@@ -31,9 +31,26 @@ PROVIDERS_KEY = "sk-of-the-caller"
 pytestmark = pytest.mark.filterwarnings(  # of litellm's own connections, and of the clients'
     "ignore::pytest.PytestUnraisableExceptionWarning",
     "ignore::ResourceWarning",
-    "ignore:Item .* on TypedDict class",  # of litellm's types
+    "ignore::UserWarning",  # of litellm's types
     "ignore::DeprecationWarning",
 )
+
+
+CLIENTS: list[Any] = []
+Opened = TypeVar("Opened", openai.OpenAI, anthropic.Anthropic)
+
+
+def opened(client: Opened) -> Opened:
+    """Note a client, to be closed after the test."""
+    CLIENTS.append(client)
+    return client
+
+
+@pytest.fixture(autouse=True)
+def _closing() -> Iterator[None]:
+    yield
+    while CLIENTS:
+        CLIENTS.pop().close()
 
 
 @dataclass
@@ -50,16 +67,24 @@ class Door:
         return {"x-holdfast-key": self.key, "x-holdfast-subject": "ada"}
 
     def openai(self, **headers: str) -> openai.OpenAI:
-        return openai.OpenAI(
-            base_url=f"{self.url}/v1", api_key=PROVIDERS_KEY, max_retries=0,
-            default_headers=self.headers | headers,
-        )  # fmt: skip
+        return opened(
+            openai.OpenAI(
+                base_url=f"{self.url}/v1",
+                api_key=PROVIDERS_KEY,
+                max_retries=0,
+                default_headers=self.headers | headers,
+            )
+        )
 
     def anthropic(self, **headers: str) -> anthropic.Anthropic:
-        return anthropic.Anthropic(
-            base_url=self.url, api_key=PROVIDERS_KEY, max_retries=0,
-            default_headers=self.headers | headers,
-        )  # fmt: skip
+        return opened(
+            anthropic.Anthropic(
+                base_url=self.url,
+                api_key=PROVIDERS_KEY,
+                max_retries=0,
+                default_headers=self.headers | headers,
+            )
+        )
 
     def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
