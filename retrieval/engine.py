@@ -7,7 +7,7 @@ It may be used from several threads.
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -358,16 +358,26 @@ class Holdfast:
             return proposals.of_subject(snapshot, name(subject, "subject"), status)
 
     def glean(
-        self, subject: str, messages: Messages, *, source: str = "conversation"
+        self,
+        subject: str,
+        messages: Messages,
+        *,
+        source: str = "conversation",
+        read: Callable[[str], Sequence[str]] | None = None,
     ) -> list[Proposal]:
         """Propose what a subject says in a conversation that lasts, as far as it is new.
 
         Only the user's own turns are read. What is a statement already, or was proposed
         before, whatever became of it, is not proposed again.
+
+        Args:
+            subject: whose.
+            messages: in OpenAI's or Anthropic's form.
+            source: who puts it forward.
+            read: finds statements in what the user wrote; None: rules do.
         """
-        return self._writer.glean(
-            name(subject, "subject"), gleaning.glean(messages), attributes(source=source)
-        )
+        found = gleaning.glean(messages) if read is None else gleaning.glean_with(read, messages)
+        return self._writer.glean(name(subject, "subject"), found, attributes(source=source))
 
     def proposal(self, proposal_id: str) -> Proposal:
         """Give one proposal."""

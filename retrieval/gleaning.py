@@ -8,7 +8,7 @@ must reject costs more than one that is never made. The rules know English.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -204,6 +204,25 @@ def glean(messages: Sequence[Mapping[str, Any]]) -> list[str]:
             if is_lasting(sentence):
                 found.setdefault(reading.equality_key(sentence), sentence)
     return [*found.values()][:MOST_GLEANED][::-1]
+
+
+def glean_with(
+    read: Callable[[str], Sequence[str]], messages: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Find statements as ``read`` does, from what the user of a conversation wrote."""
+    words = own_text(messages)
+    return [each for text in (read(words) if words else ()) for each in reading.split(text)]
+
+
+def own_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Give what the user of a conversation wrote, the newest of it; "" where that is nothing."""
+    turns: list[str] = []
+    left = MOST_READ
+    for message in reversed([each for each in messages if "role" in each]):
+        words = own_words(message)[: max(left, 0)]
+        left -= len(words)
+        turns.append(_own(words))
+    return "\n\n".join(turn for turn in reversed(turns) if turn)
 
 
 def is_lasting(sentence: str) -> bool:

@@ -142,6 +142,9 @@ class Settings(BaseSettings):
     on_failure: Literal["refuse", "pass"] = "refuse"
     """What the gateway does when it cannot retrieve or record: refuse the request, or pass it on
     without values and without evidence."""
+    reader_model: str | None = None
+    """Model that reads a conversation for statements when that is asked for, wherever its route
+    says; None: rules do it."""
     body_limit: int = Field(default=1_048_576, gt=0)
     """Most bytes of a request to the API."""
     gateway_body_limit: int = Field(default=33_554_432, gt=0)

@@ -156,8 +156,7 @@ class Writer:
     ) -> Added:
         """Store what texts say, in one transaction; with ``report`` say what lies close."""
         _check_own_word(given.source)
-        singles = [single for text in texts for single in _singles(text, split=split)]
-        drafts = [_draft(text, given) for text in singles]
+        drafts = [_draft(one, given) for text in texts for one in _singles(text, split=split)]
         known = self._known(subject, drafts)
         fresh = {d.equality: d for d in reversed(drafts) if d.equality not in known}
         new = [d for d in drafts if fresh.get(d.equality) is d]

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,17 @@ def hook(door: Door, agent: str, install: bool) -> int:  # noqa: ARG001
         what = str(error) if isinstance(error, HoldfastError) else type(error).__name__
         _tell(f"{what}; the prompt goes on without values")
     return 0
+
+
+def run_hook(arguments: Sequence[str]) -> int:
+    """Run ``holdfast hook`` by itself, without the other commands; give its exit status."""
+    try:
+        status: Any = hook.main(
+            list(arguments), prog_name="holdfast hook", obj=Door(), standalone_mode=False
+        )
+    except (click.Abort, KeyboardInterrupt, BrokenPipeError):
+        return 0
+    return status if isinstance(status, int) else 0
 
 
 def _tell(message: str) -> None:

@@ -5,6 +5,7 @@ ledger, keys and the installation are in ``api_admin``. Routes are synchronous: 
 framework runs each in a thread.
 """
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, FastAPI, Query, Response
@@ -278,8 +279,16 @@ def add_proposals(
     whose = asking.about(subject)
     if put.text is not None:
         return answer(asking.engine.propose(whose, put.text, **put.said()), 201)
-    source = {} if put.source is None else {"source": put.source}
-    return answer(asking.engine.glean(whose, put.messages or [], **source), 201)
+    settings = asking.engine.settings
+    said: dict[str, Any] = {}
+    if settings.reader_model is not None:
+        from .reader import read_with_model
+
+        said["source"] = f"model:{settings.reader_model}"
+        said["read"] = partial(read_with_model, settings)
+    if put.source is not None:
+        said["source"] = put.source
+    return answer(asking.engine.glean(whose, put.messages or [], **said), 201)
 
 
 @router.post(

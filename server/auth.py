@@ -85,6 +85,14 @@ def shown_key(headers: Mapping[str, str]) -> str | None:
     return other if other.startswith("hf_") else None
 
 
+def header_text(value: str) -> str:
+    """Read a header's bytes as UTF-8, where they are."""
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
 def authenticate(holdfast: Holdfast, headers: Mapping[str, str]) -> Caller:
     """Find who asks.
 

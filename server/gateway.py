@@ -24,7 +24,7 @@ from ..memory import times
 from ..memory.errors import ErasedError, HoldfastError, InvalidInputError
 from ..retrieval.conversation import Intent, Turn
 from ..retrieval.engine import Holdfast
-from .auth import Caller
+from .auth import Caller, header_text
 from .problems import RefusedError
 from .protocols import BROKEN_OFF, PROTOCOLS, Body, Outcome, Protocol, Splitter, event_data, failed
 from .service import Service
@@ -414,21 +414,13 @@ def _named(asked: Asked) -> list[str]:
         return [listed] if isinstance(listed, str) else list(listed)
     for name in SUBJECT_HEADERS:
         if value := asked.headers.get(name):
-            return [_utf8(value)]
+            return [header_text(value)]
     metadata = body.get("metadata")
     told = cast("Body", metadata).get("user_id") if isinstance(metadata, dict) else None
     for value in (body.get("safety_identifier"), body.get("user"), told):
         if isinstance(value, str) and value:
             return [value]
     return []
-
-
-def _utf8(value: str) -> str:
-    """Read a header's bytes as UTF-8, where they are."""
-    try:
-        return value.encode("latin-1").decode()
-    except UnicodeError:
-        return value
 
 
 def _refusal(error: Exception) -> RefusedError:

@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from .auth import header_text
 from .problems import RefusedError
 from .service import Service
 from .tools import SESSION, Session
@@ -80,18 +81,10 @@ class _Door:
     def _session(self, scope: Scope, headers: Headers) -> Session:
         service = self._service
         caller = service.caller(scope, headers)
-        named = None if caller.subject else _utf8(headers.get("x-holdfast-subject", ""))
+        named = None if caller.subject else header_text(headers.get("x-holdfast-subject", ""))
         return Session(
             service.engine(caller),
             caller,
             bound=named or None,
             service=service,
         )
-
-
-def _utf8(value: str) -> str:
-    """Read a header's bytes as UTF-8, where they are."""
-    try:
-        return value.encode("latin-1").decode()
-    except UnicodeError:
-        return value

@@ -45,7 +45,7 @@ async def send(
     Raises:
         RefusedError: it failed, with the status that the upstream gave.
     """
-    litellm = await run_in_threadpool(_litellm)
+    litellm = await run_in_threadpool(litellm_module)
     body: Body = json.loads(sent)
     _refuse_links(body)
     given = {
@@ -60,7 +60,7 @@ async def send(
     try:
         found: Any = await call(litellm, body, given)
     except Exception as error:
-        raise _refusal(error) from None
+        raise refusal(error) from None
     if not body.get("stream"):
         content = json.dumps(_plain(found, body["model"])).encode()
         yield Answer(200, {"content-type": "application/json"}, _once(content))
@@ -70,7 +70,7 @@ async def send(
 
 
 @cache
-def _litellm() -> Any:
+def litellm_module() -> Any:
     """Import litellm, quiet, and without its list of prices from the network."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     try:
@@ -92,8 +92,8 @@ def _litellm() -> Any:
 
 async def close() -> None:
     """Close the connections that litellm keeps."""
-    if _litellm.cache_info().currsize:
-        await _litellm().close_litellm_async_clients()
+    if litellm_module.cache_info().currsize:
+        await litellm_module().close_litellm_async_clients()
 
 
 async def _chat(litellm: Any, body: Body, given: Body) -> Any:
@@ -158,7 +158,7 @@ async def _events(protocol: Protocol, found: Any, model: str) -> AsyncIterator[b
                 said = each.model_dump(mode="json", exclude_none=True)
                 yield f"event: {said['type']}\ndata: {json.dumps(said)}\n\n".encode()
     except Exception as error:
-        raise _refusal(error) from None
+        raise refusal(error) from None
     if protocol.name == "chat":
         yield b"data: [DONE]\n\n"
 
@@ -189,7 +189,7 @@ def _plain(found: Any, model: str) -> Body:
     return said | {"model": model}
 
 
-def _refusal(error: Exception) -> RefusedError:
+def refusal(error: Exception) -> RefusedError:
     """Say what failed by its status alone: litellm's words may hold the request's."""
     if isinstance(error, RefusedError):
         return error

@@ -23,7 +23,6 @@ from holdfast.memory.errors import (
     HoldfastError,
     InvalidInputError,
     NotFoundError,
-    ReadOnlyError,
 )
 from holdfast.memory.leaf import read_field
 from holdfast.memory.models import Evidence
@@ -621,11 +620,13 @@ def test_a_folder_that_cannot_be_written_is_named(fake: Holdfast, tmp_path: Path
             fake.audit.export_log(folder)
 
 
-def test_a_reader_exports_nothing(fake: Holdfast, tmp_path: Path) -> None:
+def test_a_reader_exports_what_was_signed_and_no_more(fake: Holdfast, tmp_path: Path) -> None:
     grow(fake, 1)
-    with (
-        Holdfast.open(fake.settings.data, read_only=True) as reader,
-        pytest.raises(ReadOnlyError, match="read-only"),
-    ):
-        reader.audit.export_log(tmp_path / "log")
-    assert not (tmp_path / "log").exists()
+    with Holdfast.open(fake.settings.data, read_only=True) as reader:
+        with pytest.raises(NotFoundError, match="nothing was signed yet"):
+            reader.audit.export_log(tmp_path / "log")
+        assert not (tmp_path / "log").exists()
+        signed = fake.audit.checkpoint()
+        grow(fake, 1)
+        assert reader.audit.export_log(tmp_path / "log") == signed
+    assert verify_tiles(tmp_path / "log", read_key(fake.audit.verifier_key)) == signed
