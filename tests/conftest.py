@@ -50,14 +50,18 @@ def open_with(
     """Open a real data directory with a fake embedder."""
     directory = DataDirectory(path)
     directory.acquire(timeout=0)
-    return Holdfast(
-        database=Database(f"sqlite:///{directory.database}", place=str(path)),
-        chroma=ChromaVectors(folder=directory.chroma),
-        embedder=embedder,
-        settings=Settings.load(path, **settings),
-        tenant=tenant,
-        directory=directory,
-    )
+    try:
+        return Holdfast(
+            database=Database(f"sqlite:///{directory.database}", place=str(path)),
+            chroma=ChromaVectors(folder=directory.chroma),
+            embedder=embedder,
+            settings=Settings.load(path, **settings),
+            tenant=tenant,
+            directory=directory,
+        )
+    except BaseException:
+        directory.release()
+        raise
 
 
 @pytest.fixture
