@@ -149,7 +149,7 @@ class Settings(BaseSettings):
     """Most bytes of a request to the API."""
     gateway_body_limit: int = Field(default=33_554_432, gt=0)
     """Most bytes of a request to the gateway (images and files come in it)."""
-    rate_limit: int = Field(default=600, ge=0)
+    rate_limit: int = Field(default=6000, ge=0)
     """Requests a minute with one key; 0: any number."""
     cache_statements: int = Field(default=50_000, ge=0)
     """Statements whose vectors and words are kept in memory, over all subjects."""
