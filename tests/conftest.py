@@ -1,5 +1,7 @@
 """Fixtures shared by all tests."""
 
+import gc
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +30,15 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(f"HOLDFAST_{name}", raising=False)
     monkeypatch.setenv("HOLDFAST_DATA", str(tmp_path / "default-data"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _left_behind() -> Iterator[None]:
+    """Collect what a file's clients of other packages left open, so that no other is blamed."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @pytest.fixture
