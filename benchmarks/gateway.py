@@ -28,13 +28,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rich.console import Console
-from rich.table import Table
-
 from holdfast import Holdfast
 
 from . import corpus
-from .ledger import Row
+from .ledger import Row, show
 from .product import Commit
 from .telling import Say, telling
 
@@ -388,20 +385,7 @@ def main() -> None:
             say("memory")
             rows.append(growth(process, ours, 20_000 // scale))
         rows += size(folder / "large", to, 100_000 // scale, say)
-    show(rows)
-
-
-def show(rows: Sequence[Row]) -> None:
-    """Print the table."""
-    table = Table(
-        title=f"The gateway. {STATEMENTS} statements to a subject, {os.cpu_count()} cores"
-    )
-    for column in ("what", "measured", "bar", ""):
-        table.add_column(column)
-    for row in rows:
-        met = "" if row.met is None else "met" if row.met else "MISSED"
-        table.add_row(row.what, row.figure, row.bar, met)
-    Console(width=None if sys.stdout.isatty() else 150).print(table)
+    show(f"The gateway. {STATEMENTS} statements to a subject, {os.cpu_count()} cores", rows)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,8 @@ def main() -> None:
             *_proofs(SIZES[: len(SIZES) - asked.quick], say),
             *_erasing(Path(folder, "d"), VECTORS // scale, say),
         ]
-    _show(rows)
+    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
+    show(f"The ledger. {machine}", rows)
 
 
 def _appending(folder: Path, candidates: int, count: int, say: Say) -> list[Row]:
@@ -313,9 +314,9 @@ def _quantile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
-def _show(rows: Sequence[Row]) -> None:
-    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
-    table = Table("what", "measured", "bar", "", title=f"The ledger. {machine}")
+def show(title: str, rows: Sequence[Row]) -> None:
+    """Print figures beside their bars."""
+    table = Table("what", "measured", "bar", "", title=title)
     for row in rows:
         verdict = "" if row.met is None else "met" if row.met else "MISSED"
         table.add_row(row.what, row.figure, row.bar, verdict)

@@ -114,22 +114,21 @@ class Database:
         The statement is a module's constant, compiled once and run on the driver's own
         cursor: what every append to the ledger needs.
         """
-        sql, values = self._bound(query, parameters)
-        if not connection.in_transaction():
-            connection.begin()  # past SQLAlchemy, which would begin one by itself
-        driver: Any = connection.connection.driver_connection
-        cursor = driver.execute(sql, values)
+        cursor = self._ran(connection, query, parameters)
         return cursor.fetchone() if cursor.description else None
 
     def quick_all(
         self, connection: Connection, query: Executable, parameters: Mapping[str, Any]
     ) -> list[Sequence[Any]]:
         """Run a statement as ``quick`` does; give all its rows."""
+        return self._ran(connection, query, parameters).fetchall()
+
+    def _ran(self, connection: Connection, query: Executable, parameters: Mapping[str, Any]) -> Any:
         sql, values = self._bound(query, parameters)
         if not connection.in_transaction():
-            connection.begin()
+            connection.begin()  # past SQLAlchemy, which would begin one by itself
         driver: Any = connection.connection.driver_connection
-        return driver.execute(sql, values).fetchall()
+        return driver.execute(sql, values)
 
     def _bound(self, query: Executable, parameters: Mapping[str, Any]) -> tuple[str, Any]:
         found = self._compiled.get(id(query))

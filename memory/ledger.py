@@ -233,7 +233,7 @@ def entry(snapshot: Snapshot, event: str) -> Evidence:
         snapshot.execute(_rows(snapshot, ledger.c.event == event)).first() if is_id(event) else None
     )
     if row is None:
-        raise _unknown(event)
+        raise unknown(event)
     return _to_evidence(snapshot, row)
 
 
@@ -285,7 +285,7 @@ def follow(
     """
     found = tx.quick(_HEAD, of=tx.tenant, called=event) if is_id(event) else None
     if found is None:
-        raise _unknown(event)
+        raise unknown(event)
     index, was, payload = found
     if payload is None:
         raise ErasedError(f"{event} was erased; nothing more is recorded of it")
@@ -294,7 +294,8 @@ def follow(
     return append(tx, kind, fields, subjects=subject_keys(tx, index))
 
 
-def _unknown(event: str) -> NotFoundError:
+def unknown(event: object) -> NotFoundError:
+    """Say that there is no such event."""
     return NotFoundError(f"there is no evidence {quoted(event)}; list it with: holdfast audit list")
 
 

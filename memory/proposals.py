@@ -94,8 +94,13 @@ def read(snapshot: Snapshot, proposal_id: str) -> Proposal:
     query = _select().where(proposals.c.tenant == snapshot.tenant, proposals.c.id == proposal_id)
     row = snapshot.execute(query).mappings().first() if is_id(proposal_id) else None
     if row is None:
-        raise NotFoundError(f"there is no proposal {quoted(proposal_id)}; proposals() lists them")
+        raise unknown(proposal_id)
     return _to_proposal(snapshot, row)
+
+
+def unknown(proposal_id: object) -> NotFoundError:
+    """Say that there is no such proposal."""
+    return NotFoundError(f"there is no proposal {quoted(proposal_id)}; proposals() lists them")
 
 
 def of_subject(snapshot: Snapshot, subject: str, status: ProposalStatus | None) -> list[Proposal]:

@@ -431,10 +431,15 @@ def _rows_of(snapshot: Snapshot, statement_id: str) -> Sequence[RowMapping]:
     if is_id(statement_id):
         rows = snapshot.execute(query.order_by(statements.c.version)).mappings().all()
     if not rows:
-        raise NotFoundError(
-            f"there is no statement {quoted(statement_id)}; list them with: holdfast list"
-        )
+        raise unknown(statement_id)
     return rows
+
+
+def unknown(statement_id: object) -> NotFoundError:
+    """Say that there is no such statement."""
+    return NotFoundError(
+        f"there is no statement {quoted(statement_id)}; list them with: holdfast list"
+    )
 
 
 def _close(

@@ -250,7 +250,7 @@ def read(
     whole = {key: components for key, components in loaded.items() if components is not None}
     if chroma is not None and whole and not broken:
         with contextlib.suppress(StorageError):
-            chroma.put(embedder, tenant, subject, list(whole), np.stack(list(whole.values())))
+            refill(chroma, embedder, tenant, subject, loaded)
     held |= whole
     matrix = np.zeros((len(keys), dimensions), np.int8)
     for i, key in enumerate(keys):

@@ -54,6 +54,10 @@ class Subject:
     changed_at: int
     data_key: str
 
+    def present(self) -> int:
+        """Give the wall clock, but never a time before the subject's last change."""
+        return max(times.now(), self.changed_at)
+
 
 @dataclass(frozen=True, slots=True)
 class Change:

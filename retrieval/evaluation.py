@@ -13,7 +13,7 @@ import numpy as np
 from ..memory.models import Statement
 from . import context, scoring, selection
 from .corpus import Corpus, joined
-from .results import Candidate, Lane
+from .results import Candidate, Lane, Retrieval
 from .scoring import ONE, Int8, Int64, Scores
 from .selection import VERDICTS, Policy, Pool, Selection
 
@@ -68,6 +68,17 @@ class Outcome:
                 "threshold": int(self.selection.thresholds[row]) / ONE,
             },
             verdict=VERDICTS[int(self.selection.verdicts[row])],
+        )
+
+    def retrieval(self, evidence_id: str | None = None, repaired: int = 0) -> Retrieval:
+        """Give what callers see of it."""
+        return Retrieval(
+            context=self.context,
+            status=self.selection.status,
+            evidence_id=evidence_id,
+            injected=[self.candidate(row) for row in self.selection.injected],
+            candidates=Candidates(self, self.selection.order),
+            repaired=repaired,
         )
 
 

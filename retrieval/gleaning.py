@@ -196,11 +196,8 @@ def glean(messages: Sequence[Mapping[str, Any]]) -> list[str]:
         InvalidInputError: these are no chat messages.
     """
     found: dict[str, str] = {}
-    left = MOST_READ
-    for message in reversed([each for each in messages if "role" in each]):
-        words = own_words(message)[: max(left, 0)]
-        left -= len(words)
-        for sentence in reversed([*_sentences(_own(words))]):
+    for turn in _own_turns(messages):
+        for sentence in reversed([*_sentences(turn)]):
             if is_lasting(sentence):
                 found.setdefault(reading.equality_key(sentence), sentence)
     return [*found.values()][:MOST_GLEANED][::-1]
@@ -216,13 +213,16 @@ def glean_with(
 
 def own_text(messages: Sequence[Mapping[str, Any]]) -> str:
     """Give what the user of a conversation wrote, the newest of it; "" where that is nothing."""
-    turns: list[str] = []
+    return "\n\n".join(turn for turn in reversed([*_own_turns(messages)]) if turn)
+
+
+def _own_turns(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Give what the user wrote in each turn, the newest first, up to ``MOST_READ`` in all."""
     left = MOST_READ
     for message in reversed([each for each in messages if "role" in each]):
         words = own_words(message)[: max(left, 0)]
         left -= len(words)
-        turns.append(_own(words))
-    return "\n\n".join(turn for turn in reversed(turns) if turn)
+        yield _own(words)
 
 
 def is_lasting(sentence: str) -> bool:

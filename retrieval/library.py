@@ -65,7 +65,7 @@ class Library:
                 found = store.subject(snapshot, subject)
                 if found is None:  # erased since the line above
                     return empty(subject, self.embedder.dimensions)
-                at = max(times.now(), found.changed_at)
+                at = found.present()
                 corpus = self._load(snapshot, found, as_of=at)
             self.cache.put(replace(corpus, repaired=0) if corpus.repaired else corpus)  # told once
         return corpus
@@ -91,7 +91,7 @@ class Library:
             versions = store.as_known(
                 snapshot,
                 found,
-                as_of=_moment(as_of, found),
+                as_of=found.present() if as_of is None else as_of,
                 known_at=known_at,
                 include_retired=include_retired,
             )
@@ -104,7 +104,9 @@ class Library:
             found = store.subject(snapshot, subject)
             if found is None:
                 return []
-            return decisions.standing(snapshot, found, as_of=_moment(as_of, found))
+            return decisions.standing(
+                snapshot, found, as_of=found.present() if as_of is None else as_of
+            )
 
     def corpus_as_of(self, subject: str, as_of: int) -> Corpus:
         """Give what held at a valid time, as far as is known now; it is not kept."""
@@ -283,10 +285,6 @@ class Library:
         """Put vectors into Chroma, before the transaction with their statements commits."""
         if self.chroma is not None:
             self.chroma.put(self.embedder.digest, self.tenant, subject, keys, matrix)
-
-
-def _moment(as_of: int | None, found: Subject) -> int:
-    return max(times.now(), found.changed_at) if as_of is None else as_of
 
 
 def draft(

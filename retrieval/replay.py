@@ -14,7 +14,7 @@ from ..memory.errors import DamagedError, InvalidInputError
 from ..memory.identifiers import quoted
 from ..memory.models import Evidence
 from .corpus import Corpus
-from .evaluation import Candidates, Outcome, evaluate
+from .evaluation import Outcome, evaluate
 from .evidence import FIRST_FORMAT, Recorded, columns_of, from_evidence, versions
 from .library import Library
 from .request import Messages, parse
@@ -53,7 +53,7 @@ def replay(library: Library, evidence: Evidence, request: str | Messages | None 
     if [len(corpus) for corpus in corpora] == [s.count for s in recorded.subjects]:
         outcome = evaluate(corpora, recorded.query, recorded.policy, recorded.table)
         differences += _outcome_differences(recorded, outcome)
-        retrieval = _retrieval(outcome)
+        retrieval = outcome.retrieval()
     return Replay(evidence.id, not differences, differences, cosine, retrieval)
 
 
@@ -86,7 +86,7 @@ def counterfactual(
             f"holdfast audit show {evidence.id}"
         )
     left = [corpus.without(without) for corpus in corpora]
-    after = _retrieval(evaluate(left, recorded.query, recorded.policy, recorded.table))
+    after = evaluate(left, recorded.query, recorded.policy, recorded.table).retrieval()
     was = {c.statement.id for c in before.injected}
     now = {c.statement.id for c in after.injected}
     added = [c for c in after.injected if c.statement.id not in was]
@@ -109,14 +109,10 @@ def explain(library: Library, evidence: Evidence) -> Explanation:
     except DamagedError as error:
         corpora, problems = [], [str(error)]
     rebuilt = [len(corpus) for corpus in corpora] == [s.count for s in recorded.subjects]
-    outcome = _as_recorded(recorded, corpora) if rebuilt else None
-    retrieval = Retrieval(
-        context=recorded.context,
-        status=recorded.status,
-        evidence_id=evidence.id,
-        injected=[outcome.candidate(r) for r in outcome.selection.injected] if outcome else [],
-        candidates=Candidates(outcome, outcome.selection.order) if outcome else (),
-    )
+    if rebuilt:
+        retrieval = _as_recorded(recorded, corpora).retrieval(evidence.id)
+    else:
+        retrieval = Retrieval(recorded.context, recorded.status, evidence.id, [], ())
     return Explanation(evidence, retrieval, problems)
 
 
@@ -126,16 +122,6 @@ def scored_rows(library: Library, evidence: Evidence) -> list[list[str]]:
     corpora = _rebuild(library, recorded)
     agree = recorded.format != FIRST_FORMAT and not _corpus_differences(recorded, corpora)
     return [corpus.rows for corpus in corpora] if agree else []
-
-
-def _retrieval(outcome: Outcome) -> Retrieval:
-    return Retrieval(
-        context=outcome.context,
-        status=outcome.selection.status,
-        evidence_id=None,
-        injected=[outcome.candidate(row) for row in outcome.selection.injected],
-        candidates=Candidates(outcome, outcome.selection.order),
-    )
 
 
 def _embedding_cosine(library: Library, recorded: Recorded, request: str | Messages) -> float:

@@ -12,7 +12,7 @@ from ..memory.errors import ErasedError
 from ..memory.record import Transaction
 from .corpus import Corpus
 from .embedder import quantise
-from .evaluation import Candidates, Query, Table, evaluate
+from .evaluation import Query, Table, evaluate
 from .evidence import policy_fields, to_fields
 from .library import Library
 from .request import Request
@@ -42,7 +42,7 @@ class Retriever:
         contexts: frozenset[str],
         moment: int | None,
         record: bool,
-        along: Callable[[str], "Along"] | None = None,
+        along: Callable[[str], Along] | None = None,
     ) -> Retrieval:
         """Choose for the subjects, in order of precedence; with ``record`` keep evidence.
 
@@ -87,14 +87,7 @@ class Retriever:
             evidence_id = self._library.record.transact(
                 lambda tx: self._append(tx, corpora, fields, also)
             )
-        return Retrieval(
-            context=outcome.context,
-            status=outcome.selection.status,
-            evidence_id=evidence_id,
-            injected=[outcome.candidate(row) for row in outcome.selection.injected],
-            candidates=Candidates(outcome, outcome.selection.order),
-            repaired=sum(corpus.repaired for corpus in corpora),
-        )
+        return outcome.retrieval(evidence_id, sum(corpus.repaired for corpus in corpora))
 
     def _corpus(self, subject: str, moment: int | None) -> Corpus:
         if moment is None:
@@ -106,7 +99,7 @@ class Retriever:
         tx: Transaction,
         corpora: Sequence[Corpus],
         fields: dict[str, Any],
-        also: "Along | None",
+        also: Along | None,
     ) -> str:
         policies.note(tx, "policy", self._default)
         keys: list[int] = []

@@ -188,7 +188,7 @@ class Writer:
         """Write drafts, but for those that another has written meanwhile, which are given too."""
         found = store.ensure_subject(tx, subject)
         late = store.equal_statements(
-            tx, found, [d.equality for d in drafts], as_of=_current(found)
+            tx, found, [d.equality for d in drafts], as_of=found.present()
         )
         rows = [i for i, d in enumerate(drafts) if d.equality not in late]
         if not rows:
@@ -338,7 +338,7 @@ class Writer:
             if found is None:
                 return {}
             return store.equal_statements(
-                snapshot, found, [d.equality for d in drafts], as_of=_current(found)
+                snapshot, found, [d.equality for d in drafts], as_of=found.present()
             )
 
     def _pairs(
@@ -371,7 +371,7 @@ def _weighed(snapshot: Snapshot, subject: str, ids: Sequence[str]) -> list[Versi
 
 
 def _same_decision(snapshot: Snapshot, found: Subject, parts: Sequence[str]) -> Decision | None:
-    for old in decisions.standing(snapshot, found, as_of=_current(found)):
+    for old in decisions.standing(snapshot, found, as_of=found.present()):
         if [old.situation, old.choice, old.reason] == list(parts):
             return old
     return None
@@ -456,10 +456,6 @@ def _open_version(version: Version) -> Version:
 def _check_open(proposal: Proposal) -> None:
     if proposal.status != "open":
         raise InvalidInputError(f"proposal {proposal.id} was {proposal.status} before")
-
-
-def _current(found: Subject) -> int:
-    return max(times.now(), found.changed_at)
 
 
 def _reported(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
+from ..memory.checkpoint import Checkpoint
 from ..memory.models import STRENGTHS, Decision, Evidence, Statement, Verification
 from ..memory.verifier import Report
 from ..retrieval.results import Added, DoctorReport, Explanation, Pair, Replay, Retrieval
@@ -38,6 +39,22 @@ def added_value(added: Added) -> dict[str, Any]:
         "similar": added.similar,
         "possible_revisions": added.possible_revisions,
     }
+
+
+def retrieval_headers(status: str, injected: int, evidence_id: str | None) -> dict[str, str]:
+    """Give the headers by which an answer tells of the values that went with its request."""
+    said = {"x-holdfast-injected": str(injected), "x-holdfast-status": status}
+    return said | ({"x-holdfast-evidence": evidence_id} if evidence_id else {})
+
+
+def checkpoint_value(signed: Checkpoint, key: str) -> dict[str, Any]:
+    """Give a signed checkpoint, and the key with which others check it."""
+    return {"origin": signed.origin, "size": signed.size, "note": signed.note, "key": key}
+
+
+def verification_value(found: Verification) -> dict[str, Any]:
+    """Give whether the ledger holds, with the verdict in a word."""
+    return {"verdict": found.verdict, **plain_value(found)}
 
 
 def doctor_value(report: DoctorReport, sound: bool) -> dict[str, Any]:

@@ -8,14 +8,14 @@ framework runs each in a thread.
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, FastAPI, Query, Response
+from fastapi import Body, FastAPI, Query, Response
 
 from ..memory.errors import InvalidInputError
 from ..memory.models import Decision, Erasure, Proposal, Statement
 from ..retrieval.portable import Document
 from ..retrieval.results import Added, Loaded
 from . import api_admin
-from .answers import added_value
+from .answers import added_value, retrieval_headers
 from .api_models import (
     AddedOut,
     NewDecision,
@@ -28,7 +28,7 @@ from .api_models import (
     Revision,
     When,
 )
-from .asking import PREFIX, Asking, Id, Listed, SubjectName, answer, link, needs, problems
+from .asking import Asking, Id, Listed, SubjectName, answer, link, needs, new_router, problems
 from .service import Service
 
 AsOf = Annotated[When | None, Query(description="Valid time; none: now.")]
@@ -44,11 +44,7 @@ REQUEST_EXAMPLES: Any = {
     },
 }
 
-router = APIRouter(
-    prefix=PREFIX,
-    responses=problems(400, 401, 403, 413, 422, 429),
-    generate_unique_id_function=lambda route: route.name,
-)
+router = new_router()
 
 
 def add(app: FastAPI, service: Service) -> None:  # noqa: ARG001
@@ -232,13 +228,8 @@ def retrieve(
     }
     if wanted.candidates:
         value["candidates"] = found.candidates
-    headers = {
-        "x-holdfast-injected": str(len(found.injected)),
-        "x-holdfast-status": found.status,
-    }
-    if found.evidence_id is not None:
-        headers["x-holdfast-evidence"] = found.evidence_id
-    return answer(value, headers=headers)
+    told = retrieval_headers(found.status, len(found.injected), found.evidence_id)
+    return answer(value, headers=told)
 
 
 # Proposals

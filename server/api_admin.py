@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from ..memory.models import Evidence, Key
 from ..retrieval.results import Replay
-from .answers import doctor_value
+from .answers import checkpoint_value, doctor_value, verification_value
 from .api_models import (
     CheckpointOut,
     DoctorOut,
@@ -23,7 +23,6 @@ from .api_models import (
 )
 from .asking import (
     MOST_LISTED,
-    PREFIX,
     Asking,
     Id,
     Listed,
@@ -31,10 +30,10 @@ from .asking import (
     answer,
     link,
     needs,
+    new_router,
     problems,
 )
 from .problems import RefusedError
-from .render import plain_value
 
 Note = Annotated[
     str | None, Query(max_length=5_000, description="The text of a checkpoint that was kept.")
@@ -50,11 +49,7 @@ Types = Annotated[
 Most = Annotated[int, Query(ge=0, le=MOST_LISTED, description="Most events.")]
 RETRIEVALS = ["retrieval"]
 
-router = APIRouter(
-    prefix=PREFIX,
-    responses=problems(400, 401, 403, 413, 422, 429),
-    generate_unique_id_function=lambda route: route.name,
-)
+router = new_router()
 
 
 # Evidence
@@ -177,8 +172,7 @@ def start_over(asking: Annotated[Asking, needs("manage", "checkpoint")], why: Wh
 
 
 def _checkpoint(asking: Asking, signed: Any) -> dict[str, Any]:
-    key = asking.engine.audit.verifier_key
-    return {"origin": signed.origin, "size": signed.size, "note": signed.note, "key": key}
+    return checkpoint_value(signed, asking.engine.audit.verifier_key)
 
 
 @router.get("/ledger/verify", tags=["ledger"], response_model=VerificationOut)
@@ -187,8 +181,7 @@ def verify_ledger(
     checkpoint: Note = None,
 ) -> Response:
     """Check the whole ledger, and the record against it."""
-    found = asking.engine.verify(checkpoint=checkpoint)
-    return answer({**plain_value(found), "verdict": found.verdict})
+    return answer(verification_value(asking.engine.verify(checkpoint=checkpoint)))
 
 
 # Keys

@@ -7,14 +7,14 @@ each kind of thing.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Path, Query, Request, Security
+from fastapi import APIRouter, Depends, Path, Query, Request, Security
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 
+from ..memory import ledger, proposals, store
 from ..memory.errors import NotFoundError
-from ..memory.identifiers import quoted
 from ..memory.models import Evidence, Proposal, Statement
 from ..retrieval.engine import Holdfast
 from ..retrieval.writing import MOST_NAME, name
@@ -78,21 +78,21 @@ class Asking:
         """Give a statement that the caller may see; ``of``: only if it is that subject's."""
         found = _found(self.engine.statement, statement_id)
         if found is None or not self._sees([found.subject], of):
-            _missing(f"there is no statement {quoted(statement_id)}; list them with: holdfast list")
+            raise store.unknown(statement_id)
         return found
 
     def proposal(self, proposal_id: str) -> Proposal:
         """Give a proposal that the caller may see."""
         found = _found(self.engine.proposal, proposal_id)
         if found is None or not self._sees([found.subject]):
-            _missing(f"there is no proposal {quoted(proposal_id)}; proposals() lists them")
+            raise proposals.unknown(proposal_id)
         return found
 
     def evidence(self, event_id: str) -> Evidence:
         """Give an event that the caller may see."""
         found = _found(self.engine.audit.entry, event_id)
         if found is None or not self._sees(found.subjects):
-            _missing(f"there is no evidence {quoted(event_id)}; list it with: holdfast audit list")
+            raise ledger.unknown(event_id)
         return found
 
     def _sees(self, subjects: Sequence[str], of: str | None = None) -> bool:
@@ -104,10 +104,6 @@ def _found(look_up: Callable[[str], T], id_: str) -> T | None:
         return look_up(id_)
     except NotFoundError:
         return None
-
-
-def _missing(message: str) -> NoReturn:
-    raise NotFoundError(message)
 
 
 _bearer = HTTPBearer(
@@ -128,6 +124,15 @@ def needs(permission: Permission, operation: str) -> Any:
         return Asking(service, caller, service.engine(caller))
 
     return Depends(enter)
+
+
+def new_router() -> APIRouter:
+    """Give a router for routes of the API, which all share their prefix and their errors."""
+    return APIRouter(
+        prefix=PREFIX,
+        responses=problems(400, 401, 403, 413, 422, 429),
+        generate_unique_id_function=lambda route: route.name,
+    )
 
 
 def answer(

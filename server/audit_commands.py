@@ -94,7 +94,7 @@ def audit_verify(door: Door, checkpoint: Path | None) -> int:
     note = None if checkpoint is None else file_text(checkpoint)
     with door.open(read_only=True) as holdfast, progress("Verifying") as report:
         found = holdfast.verify(checkpoint=note, progress=report)
-    value = {"verdict": found.verdict, **answers.plain_value(found)}
+    value = answers.verification_value(found)
     door.answer(value, lambda page: answers.write_verification(page, found))
     return 0 if found.ok else CHECK_FAILED
 
@@ -138,7 +138,7 @@ def audit_checkpoint(
         write_file(out, signed.note)
     if key_out is not None:
         write_file(key_out, key + "\n")
-    value = {"origin": signed.origin, "size": signed.size, "note": signed.note, "key": key}
+    value = answers.checkpoint_value(signed, key)
     if timestamp is not None and out is not None:
         stamp = holdfast.audit.timestamp(signed, timestamp)
         write_file(out.with_name(f"{out.name}.tsr"), stamp.response)

@@ -7,13 +7,15 @@ is taken from ``x-holdfast-key``, else from ``Authorization: Bearer``, else from
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ..memory import times
 from ..memory.errors import NotFoundError
 from ..memory.models import Key, Role
-from ..retrieval.engine import Holdfast
 from .problems import RefusedError
+
+if TYPE_CHECKING:
+    from ..retrieval.engine import Holdfast
 
 Permission = Literal["read", "write", "retrieve", "evidence", "ledger", "erase", "manage"]
 
@@ -26,6 +28,8 @@ PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
 """What each role may do: read and write statements, retrieve (and call a model), read
 evidence, check the whole ledger, erase a subject, manage keys and the installation."""
 
+SUBJECT_HEADERS = ("x-holdfast-subject", "x-openwebui-user-id")
+"""In which a caller may say for whom it asks."""
 NO_SUBJECT = "there is no such subject here"
 
 
@@ -40,9 +44,13 @@ class Caller:
     """Whose it is, of a personal key: it acts for nobody else."""
     quota: int | None = None
 
+    def may(self, permission: Permission) -> bool:
+        """Tell whether the caller's role lets it do this."""
+        return permission in PERMISSIONS[self.role]
+
     def need(self, permission: Permission) -> None:
         """Refuse whoever may not do this (403): it depends on the role alone."""
-        if permission not in PERMISSIONS[self.role]:
+        if not self.may(permission):
             raise RefusedError(403, f"a key of role {self.role} may not do this")
 
     def about(self, subject: str) -> str:
@@ -85,6 +93,16 @@ def shown_key(headers: Mapping[str, str]) -> str | None:
     return other if other.startswith("hf_") else None
 
 
+def subject_in_body(body: Mapping[str, Any]) -> str | None:
+    """Give whom a request in a provider's form names as its user; None: nobody."""
+    metadata = body.get("metadata")
+    fields: Mapping[str, Any] = {}
+    if isinstance(metadata, Mapping):
+        fields = cast("Mapping[str, Any]", metadata)
+    named = (body.get("safety_identifier"), body.get("user"), fields.get("user_id"))
+    return next((each for each in named if isinstance(each, str) and each), None)
+
+
 def header_text(value: str) -> str:
     """Read a header's bytes as UTF-8, where they are."""
     try:
@@ -93,7 +111,7 @@ def header_text(value: str) -> str:
         return value
 
 
-def authenticate(holdfast: Holdfast, headers: Mapping[str, str]) -> Caller:
+def authenticate(holdfast: "Holdfast", headers: Mapping[str, str]) -> Caller:
     """Find who asks.
 
     Raises:

@@ -91,12 +91,8 @@ class Remote:
         split: bool = True,
     ) -> Added:
         """Store what a text says."""
-        said = {
-            "text": text, "kind": kind, "strength": strength, "scope": scope,
-            "contexts": list(contexts), "valid_from": plain_time(valid_from),
-            "valid_to": plain_time(valid_to), "source": source, "split": split,
-        }  # fmt: skip
-        return self._add(subject, said)
+        traits = _traits(kind, strength, scope, contexts, valid_from, valid_to)
+        return self._add(subject, {"text": text, "source": source, "split": split, **traits})
 
     def add_many(
         self,
@@ -114,11 +110,8 @@ class Remote:
         progress: "Progress | None" = None,  # noqa: ARG002
     ) -> list[Statement]:
         """Store many texts; no progress is told."""
-        said = {
-            "texts": list(texts), "kind": kind, "strength": strength, "scope": scope,
-            "contexts": list(contexts), "valid_from": plain_time(valid_from),
-            "valid_to": plain_time(valid_to), "source": source, "split": split,
-        }  # fmt: skip
+        traits = _traits(kind, strength, scope, contexts, valid_from, valid_to)
+        said = {"texts": list(texts), "source": source, "split": split, **traits}
         return list(self._add(subject, said))
 
     def _add(self, subject: str, said: Mapping[str, Any]) -> Added:
@@ -179,9 +172,7 @@ class Remote:
             "text": text, "source": source, "kind": kind, "strength": strength, "scope": scope,
             "contexts": list(contexts), "split": split,
         }  # fmt: skip
-        return read(
-            list[Proposal], self._ask("POST", f"{of_subject(subject)}/proposals", said).value
-        )
+        return self._put_forward(subject, said)
 
     def _put_forward(self, subject: str, said: Mapping[str, Any]) -> list[Proposal]:
         path = f"{of_subject(subject)}/proposals"
@@ -197,9 +188,7 @@ class Remote:
     ) -> list[Proposal]:
         """Propose what a subject says in a conversation that lasts."""
         said = {"messages": [*messages], "source": source}
-        return read(
-            list[Proposal], self._ask("POST", f"{of_subject(subject)}/proposals", said).value
-        )
+        return self._put_forward(subject, said)
 
     def confirm(self, proposal_id: str) -> Statement:
         """Make a statement of a proposal."""
@@ -344,6 +333,20 @@ class Remote:
 
     def _list(self, path: str, query: Mapping[str, Any] | None = None) -> list[Any]:
         return whole_list(self._wire, path, query)
+
+
+def _traits(
+    kind: str | None,
+    strength: str | None,
+    scope: str | None,
+    contexts: Sequence[str],
+    valid_from: "Time | None",
+    valid_to: "Time | None",
+) -> dict[str, Any]:
+    return {
+        "kind": kind, "strength": strength, "scope": scope, "contexts": list(contexts),
+        "valid_from": plain_time(valid_from), "valid_to": plain_time(valid_to),
+    }  # fmt: skip
 
 
 def _without(given: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from ..memory import times
 from ..memory.errors import ErasedError, HoldfastError, InvalidInputError
 from ..retrieval.conversation import Intent, Turn
 from ..retrieval.engine import Holdfast
-from .auth import Caller, header_text
+from .answers import retrieval_headers
+from .auth import SUBJECT_HEADERS, Caller, header_text, subject_in_body
 from .problems import RefusedError
 from .protocols import BROKEN_OFF, PROTOCOLS, Body, Outcome, Protocol, Splitter, event_data, failed
 from .service import Service
@@ -34,7 +35,6 @@ logger = logging.getLogger("holdfast.server")
 OWN_FIELD = "holdfast"
 """Of a request's body: what is meant for us, and goes no further."""
 OWN_OPTIONS = ("subject", "subjects", "contexts", "limit", "budget", "threshold")
-SUBJECT_HEADERS = ("x-holdfast-subject", "x-openwebui-user-id")
 DRAIN_SECONDS = 0.5
 LEFT = "the client left before the answer was complete"
 
@@ -74,12 +74,8 @@ class Call:
     def headers(self) -> dict[str, str]:
         """What every answer says of the values that went with the request."""
         if self.turn is None:
-            return {"x-holdfast-status": "failed", "x-holdfast-injected": "0"}
-        return {
-            "x-holdfast-evidence": self.turn.evidence_id,
-            "x-holdfast-injected": str(self.turn.injected),
-            "x-holdfast-status": self.turn.status,
-        }
+            return retrieval_headers("failed", 0, None)
+        return retrieval_headers(self.turn.status, self.turn.injected, self.turn.evidence_id)
 
     async def end(self, outcome: Outcome, digest: str | None) -> None:
         """Record what became of it, durably, whatever happens to the client meanwhile."""
@@ -312,9 +308,7 @@ class Gateway:
 
         await run_in_threadpool(admitted)
         protocol = PROTOCOLS[2] if "anthropic-version" in headers else PROTOCOLS[0]
-        to = target(self._service.settings, protocol, "")
-        if name:
-            to = target(self._service.settings, protocol, name)
+        to = target(self._service.settings, protocol, name)
         url = url_of(to, f"/models/{to.model}" if name else "/models")
         return await self._relayed("GET", url, headers_for(to, headers), b"")
 
@@ -323,7 +317,7 @@ class Gateway:
     ) -> Response:
         async with self.client.send(method, url, headers, body) as answer:
             content = b"".join([chunk async for chunk in answer.chunks])
-            return Response(content, answer.status, dict(answer.headers))
+            return Response(content, answer.status, answer.headers)
 
 
 class _Relay(StreamingResponse):
@@ -408,19 +402,15 @@ async def _asked(request: Request, protocol: Protocol) -> Asked:
 
 def _named(asked: Asked) -> list[str]:
     """Give the subjects that a request names, in the first place in which it does."""
-    options, body = asked.options, asked.body
+    options = asked.options
     listed = options.get("subjects") or options.get("subject")
     if listed:
         return [listed] if isinstance(listed, str) else list(listed)
     for name in SUBJECT_HEADERS:
         if value := asked.headers.get(name):
             return [header_text(value)]
-    metadata = body.get("metadata")
-    told = cast("Body", metadata).get("user_id") if isinstance(metadata, dict) else None
-    for value in (body.get("safety_identifier"), body.get("user"), told):
-        if isinstance(value, str) and value:
-            return [value]
-    return []
+    told = subject_in_body(asked.body)
+    return [told] if told else []
 
 
 def _refusal(error: Exception) -> RefusedError:

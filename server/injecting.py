@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..memory.errors import ConfigurationError, HoldfastError, InvalidInputError
 from ..retrieval.context import appended, own_words
 from ..retrieval.conversation import Intent, user_turns
+from .answers import retrieval_headers
 from .client import Remote
 from .options import Door
 
@@ -42,8 +43,7 @@ class Given:
     @property
     def headers(self) -> dict[str, str]:
         """What the answer says of it."""
-        said = {"x-holdfast-injected": str(self.injected), "x-holdfast-status": self.status}
-        return said | ({"x-holdfast-evidence": self.evidence} if self.evidence else {})
+        return retrieval_headers(self.status, self.injected, self.evidence)
 
 
 class Source:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from litellm.integrations.custom_logger import CustomLogger
 
 from ..memory.errors import HoldfastError, InvalidInputError
+from .auth import SUBJECT_HEADERS, subject_in_body
 from .client import Remote
 from .injecting import Given, Source, has, inject
 from .logs import where
@@ -36,7 +37,6 @@ FIELDS = {
 """Where the conversation is, by kind of call."""
 OWN = "holdfast"
 """Of a request's metadata: what was done with it."""
-SUBJECT_HEADERS = ("x-holdfast-subject", "x-openwebui-user-id")
 MASTER = "default_user_id"
 """Whom LiteLLM takes the bearer of its master key for."""
 
@@ -211,9 +211,7 @@ def _subject_in_proxy(data: Mapping[str, Any], key: Any) -> str | None:
 
 
 def _subject_in_program(kwargs: Mapping[str, Any]) -> str | None:
-    metadata = _fields(kwargs.get("metadata"))
-    named = (kwargs.get("safety_identifier"), kwargs.get("user"), metadata.get("user_id"))
-    return next(filter(None, map(_text, named)), None) or os.environ.get("HOLDFAST_SUBJECT") or None
+    return subject_in_body(kwargs) or os.environ.get("HOLDFAST_SUBJECT") or None
 
 
 def _found(data: Mapping[str, Any]) -> Given | None:

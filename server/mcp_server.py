@@ -25,7 +25,6 @@ from mcp.types import (
 )
 
 from .. import __version__
-from .auth import PERMISSIONS
 from .problems import problem_of
 from .tools import INSTRUCTIONS, SESSION, TOOLS, Session, compact, error_text
 
@@ -81,7 +80,7 @@ def tools(session: Session) -> list[Tool]:
             ),
         )
         for tool in TOOLS
-        if tool.permission in PERMISSIONS[session.caller.role]
+        if session.caller.may(tool.permission)
     ]
 
 

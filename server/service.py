@@ -1,6 +1,5 @@
 """What every door shares while a server runs: the engine, its tenants, the meter, the metrics."""
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,9 +53,3 @@ class Service:
 def service_of(connection: HTTPConnection) -> Service:
     """Give what the application of a request shares (FastAPI's ``Depends``)."""
     return connection.app.state.service
-
-
-def close(service: Service) -> None:
-    """Write what is still in memory."""
-    with contextlib.suppress(Exception):
-        service.meter.close()

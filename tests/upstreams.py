@@ -42,6 +42,20 @@ def _deltas(text: str) -> list[str]:
     return [text[i : i + 8] for i in range(0, len(text), 8)] or [""]
 
 
+def told(text, model, delta, failure):
+    """Give a text's deltas as events; tell whether the stream goes on to its end."""
+    for number, part in enumerate(_deltas(text)):
+        if number == 2 and model.endswith("cut"):
+            yield CutError
+        if number == 2 and model.endswith("short"):
+            return False
+        if number == 2 and model.endswith("error-event"):
+            yield failure()
+            return False
+        yield delta(part)
+    return True
+
+
 class CutError(Exception):
     pass
 
@@ -242,16 +256,13 @@ def create_app(delay: float = 0.0) -> FastAPI:
                 for d in _deltas(tool[0]["function"]["arguments"]):
                     yield chunk({"tool_calls": [{"index": 0, "function": {"arguments": d}}]})
             else:
-                for i, d in enumerate(_deltas(text)):
-                    if i == 2 and model.endswith("cut"):
-                        yield CutError
-                    if i == 2 and model.endswith("short"):
-                        return
-                    if i == 2 and model.endswith("error-event"):
-                        error = {"message": "upstream broke off", "type": "server_error"}
-                        yield b"data: " + json.dumps({"error": error}).encode() + b"\n\n"
-                        return
-                    yield chunk({"content": d})
+                error = {"message": "upstream broke off", "type": "server_error"}
+                failure = b"data: " + json.dumps({"error": error}).encode() + b"\n\n"
+                whole = yield from told(
+                    text, model, lambda d: chunk({"content": d}), lambda: failure
+                )
+                if not whole:
+                    return
             yield chunk({}, "tool_calls" if use_tool else "stop")
             if (body.get("stream_options") or {}).get("include_usage"):
                 yield chunk({}, choices=[], usage=usage)
@@ -373,24 +384,23 @@ def create_app(delay: float = 0.0) -> FastAPI:
                     content_index=0,
                     part={"type": "output_text", "text": "", "annotations": [], "logprobs": []},
                 )
-                for i, d in enumerate(_deltas(text)):
-                    if i == 2 and model.endswith("cut"):
-                        yield CutError
-                    if i == 2 and model.endswith("short"):
-                        return
-                    if i == 2 and model.endswith("error-event"):
-                        yield ev(
-                            "error", code="upstream_error", message="upstream broke off", param=None
-                        )
-                        return
-                    yield ev(
+                whole = yield from told(
+                    text,
+                    model,
+                    lambda d: ev(
                         "response.output_text.delta",
                         item_id="msg_1",
                         output_index=0,
                         content_index=0,
                         delta=d,
                         logprobs=[],
-                    )
+                    ),
+                    lambda: ev(
+                        "error", code="upstream_error", message="upstream broke off", param=None
+                    ),
+                )
+                if not whole:
+                    return
                 yield ev(
                     "response.output_text.done",
                     item_id="msg_1",
@@ -483,20 +493,19 @@ def create_app(delay: float = 0.0) -> FastAPI:
                     delta={"type": "input_json_delta", "partial_json": '{"city": "Oslo"}'},
                 )
             else:
-                for i, d in enumerate(_deltas(text)):
-                    if i == 2 and model.endswith("cut"):
-                        yield CutError
-                    if i == 2 and model.endswith("short"):
-                        return
-                    if i == 2 and model.endswith("error-event"):
-                        yield ev(
-                            "error",
-                            error={"type": "overloaded_error", "message": "upstream broke off"},
-                        )
-                        return
-                    yield ev(
+                whole = yield from told(
+                    text,
+                    model,
+                    lambda d: ev(
                         "content_block_delta", index=0, delta={"type": "text_delta", "text": d}
-                    )
+                    ),
+                    lambda: ev(
+                        "error",
+                        error={"type": "overloaded_error", "message": "upstream broke off"},
+                    ),
+                )
+                if not whole:
+                    return
             yield ev("content_block_stop", index=0)
             yield ev(
                 "message_delta",
