@@ -19,6 +19,7 @@ from ..memory import (
     proposals,
     store,
     times,
+    turns,
     verification,
 )
 from ..memory.carry import carry
@@ -546,6 +547,10 @@ class Holdfast:
             ),
             in_system=(placement or self.settings.placement) == "system",
         )
+
+    def tidy(self) -> int:
+        """Forget turns of conversations used longest ago, beyond what is kept; give how many."""
+        return self._record.transact(turns.prune)
 
     # Why it was chosen
 

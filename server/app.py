@@ -4,7 +4,12 @@ Each door is a router or an ASGI application of its own file; they share a ``Ser
 """
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 
 import anyio.to_thread
 from fastapi import FastAPI, Response
@@ -33,6 +38,8 @@ def create_app(holdfast: Holdfast) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        with suppress(HoldfastError):  # it can wait for the next start
+            await anyio.to_thread.run_sync(holdfast.tidy)
         service.meter.start()
         async with AsyncExitStack() as stack:
             for door in doors:

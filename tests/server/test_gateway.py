@@ -17,6 +17,7 @@ from upstreams import Upstream
 from web import serving
 
 from holdfast import Holdfast
+from holdfast.memory import turns
 from holdfast.memory.errors import StorageError, StorageFullError
 from holdfast.retrieval.context import CLOSING, OPENING
 from holdfast.retrieval.conversation import Conversations
@@ -748,3 +749,18 @@ def test_errors_of_storage_are_told_by_their_kind(
     monkeypatch.setattr(Conversations, "turn", broken)
     with pytest.raises(openai.InternalServerError, match="nothing was sent"):
         chat(door)
+
+
+def test_a_server_that_starts_forgets_turns_beyond_what_is_kept(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(tmp_path / "data", **routes(upstream)) as (hf, url):
+        hf.add("ada", NUTS)
+        door = Door(hf, url, upstream, hf.access.create("a test", role="app")[1])
+        ask(door, ASK)
+        conversation = [*ASK, {"role": "assistant", "content": "No."}, *ASK]
+        assert OPENING in ask(door, conversation)[0]["content"]
+    monkeypatch.setattr(turns.prune, "__defaults__", (0,))
+    with serving(tmp_path / "data", **routes(upstream)) as (hf, url):
+        door = Door(hf, url, upstream, door.key)
+        assert ask(door, conversation)[0] == ASK[0]
