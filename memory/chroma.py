@@ -51,6 +51,7 @@ class ChromaVectors:
         self._client: Any = None
         self._collections: dict[str, Any] = {}
         self._opening = threading.Lock()
+        self._use = _Use()
 
     @property
     def place(self) -> str:
@@ -100,7 +101,8 @@ class ChromaVectors:
         for name in names:
             with self._guarded():
                 collection = self._open().get_collection(name, embedding_function=None)
-                yield name, list(collection.get(include=[])["ids"])
+                keys = list(collection.get(include=[])["ids"])
+            yield name, keys
 
     def delete(self, collection_name: str, keys: Sequence[str]) -> None:
         """Remove vectors from a collection."""
@@ -108,6 +110,12 @@ class ChromaVectors:
             collection = self._open().get_collection(collection_name, embedding_function=None)
             for part in parts_of(keys, MOST_ROWS):
                 collection.delete(ids=part)
+
+    @contextlib.contextmanager
+    def alone(self) -> Generator[None]:
+        """Keep other threads from the store: they wait until this is over."""
+        with self._use.alone():
+            yield
 
     def drop(self, names: Sequence[str]) -> None:
         """Remove whole collections; one that is not there is left out."""
@@ -127,16 +135,18 @@ class ChromaVectors:
         Returns:
             Whether that could be done; a server's files are its operator's.
         """
-        self.close()
         if self._folder is None:
+            self.close()
             return False
-        shutil.rmtree(self._aside, ignore_errors=True)
-        database = self._folder / "chroma.sqlite3"
-        if database.exists():
-            try:
-                self._purge_files(self._folder, database)
-            except (sqlite3.Error, OSError) as error:
-                raise storage_error(error, self.place) from None
+        with self.alone():
+            self.close()
+            shutil.rmtree(self._aside, ignore_errors=True)
+            database = self._folder / "chroma.sqlite3"
+            if database.exists():
+                try:
+                    self._purge_files(self._folder, database)
+                except (sqlite3.Error, OSError) as error:
+                    raise storage_error(error, self.place) from None
         return True
 
     @staticmethod
@@ -169,20 +179,27 @@ class ChromaVectors:
         Returns:
             Whether that could be done; a server's data is its operator's to mend.
         """
-        self.close()
         if self._folder is None:
+            self.close()
             return False
-        if self._folder.exists():
-            shutil.rmtree(self._aside, ignore_errors=True)
-            self._folder.rename(self._aside)
+        with self.alone():
+            self.close()
+            if self._folder.exists():
+                shutil.rmtree(self._aside, ignore_errors=True)
+                self._folder.rename(self._aside)
         return True
 
     def open(self) -> None:
         """Import and open Chroma now rather than at first use."""
-        self._open()
+        with self._use.shared():
+            self._open()
 
     def close(self) -> None:
-        """Close the client and what it holds open."""
+        """Close the client and what it holds open, once no other thread works with it."""
+        with self.alone():
+            self._let_go()
+
+    def _let_go(self) -> None:
         with self._opening:
             client, self._client = self._client, None
             self._collections = {}
@@ -246,7 +263,7 @@ class ChromaVectors:
         if self._client is None or self._folder is None:
             return
         if not (self._folder / "chroma.sqlite3").exists():
-            self.close()
+            self._let_go()
 
     def _has_no_space(self) -> bool:
         try:
@@ -258,7 +275,7 @@ class ChromaVectors:
     def _guarded(self) -> Generator[None]:
         """Turn whatever Chroma raises into a StorageError, and open it anew next time."""
         try:
-            with _clean_memory():
+            with self._use.shared(), _clean_memory():
                 yield
         except HoldfastError:
             raise
@@ -276,6 +293,53 @@ class ChromaVectors:
                 f"the vector store {where} failed ({type(error).__name__}); what was "
                 f"acknowledged is safe in the database; {fix}mend the store with: holdfast doctor"
             ) from None
+
+
+class _Use:
+    """Many threads may use the store at once, or one may have it alone.
+
+    The one that has it alone may use it too. One that uses it never asks for more.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._users = 0
+        self._owner: int | None = None
+        self._depth = 0
+
+    @contextlib.contextmanager
+    def shared(self) -> Generator[None]:
+        if self._owner == threading.get_ident():
+            yield
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: self._owner is None)
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._users -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def alone(self) -> Generator[None]:
+        own = threading.get_ident()
+        with self._changed:
+            if self._owner != own:
+                self._changed.wait_for(lambda: self._owner is None)
+                self._owner = own  # from here on nobody new comes in
+            self._depth += 1
+        try:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._users)
+            yield
+        finally:
+            with self._changed:
+                self._depth -= 1
+                if not self._depth:
+                    self._owner = None
+                    self._changed.notify_all()
 
 
 _clean = threading.Lock()

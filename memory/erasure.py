@@ -131,10 +131,11 @@ def purge(record: Record, chroma: ChromaVectors | None) -> tuple[str, ...]:
     names = sorted({name for row in rows for name in json.loads(row.detail)["collections"]})
     left: list[str] = []
     if chroma is not None:
-        if names:
-            _drop(record, chroma, names)
-        if not chroma.purge():
-            left.append(SERVER_OF_CHROMA)
+        with chroma.alone():
+            if names:
+                _drop(record, chroma, names)
+            if not chroma.purge():
+                left.append(SERVER_OF_CHROMA)
     record.database.purge()
     if not record.database.is_sqlite:
         left.append(SERVER_OF_SQL)

@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -400,6 +401,41 @@ def test_an_interrupt_inside_the_transaction_undoes_all_of_it(
     check_nothing_half_there(fake)
     check_doctor_mends(fake)
     assert fake.add("ada", "I never eat nuts.")[0].text == "I never eat nuts."
+
+
+def test_threads_erase_beside_threads_that_write_and_none_of_them_fails(fake: Holdfast) -> None:
+    failures: list[BaseException] = []
+
+    def write(hand: int) -> None:
+        for n in range(25):
+            fake.add(f"writer {hand}", f"I never skip walk {n}.")
+            assert fake.retrieve(f"writer {hand}", f"the walk of day {n}").evidence_id
+
+    def erase(hand: int) -> None:
+        for n in range(12):
+            fake.add(f"gone {hand} {n}", "I was here.")
+            fake.erase(f"gone {hand} {n}")
+
+    def attempt(what: Callable[[int], None], hand: int) -> None:
+        try:
+            what(hand)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [
+        threading.Thread(target=attempt, args=(what, hand))
+        for what in (write, erase)
+        for hand in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert fake.subjects() == [f"writer {hand}" for hand in range(3)]
+    assert all(len(fake.statements(subject)) == 25 for subject in fake.subjects())
+    check_nothing_half_there(fake)
+    check_doctor_mends(fake)
 
 
 def test_threads_that_write_and_read_at_once_lose_nothing(fake: Holdfast) -> None:

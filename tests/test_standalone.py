@@ -281,7 +281,7 @@ def test_it_shows_what_the_bundle_shows_and_no_more(kit: Kit) -> None:
     assert "    corpora: [{" in out
     assert '    candidate: {"dense": ' in out
     assert "nuts" not in out
-    assert "ada" not in out.replace(kit.key().split("+")[0], "").split("status:")[1]
+    assert '"ada"' not in out
     _, out, _ = kit.verify(kit.path("none.json"), "--key", kit.key(), "--show")
     assert out.splitlines()[2:] == ['    status: "injected"']
 

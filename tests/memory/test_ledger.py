@@ -57,7 +57,7 @@ def test_what_is_appended_is_read_back_newest_first(record: Record) -> None:
 
 
 def test_a_leaf_holds_what_the_design_says_and_names_nobody(record: Record) -> None:
-    event = append(record, {"text": "I never eat nuts"}, "ada")
+    event = append(record, {"text": "I never eat nuts"}, "quillon")
     found = row(record, event)
     leaf = json.loads(found.leaf)
     assert set(leaf) == {"v", "type", "id", "time", "commit", "sealed"}
@@ -65,7 +65,7 @@ def test_a_leaf_holds_what_the_design_says_and_names_nobody(record: Record) -> N
     assert (leaf["v"], leaf["type"], leaf["id"]) == (1, "retrieval", event)
     assert leaf["sealed"] == hashlib.sha256(found.sealed).hexdigest()
     assert len(found.leaf) < 400
-    for secret in (b"ada", b"nuts", hashlib.sha256(b"ada").hexdigest().encode()):
+    for secret in (b"quillon", b"nuts", hashlib.sha256(b"quillon").hexdigest().encode()):
         assert secret not in found.leaf
     assert b"nuts" not in found.sealed
 
