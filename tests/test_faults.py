@@ -30,6 +30,7 @@ from holdfast.retrieval.embedder import BundledEmbedder
 KILLS = int(os.environ.get("HOLDFAST_TEST_KILLS", "20"))
 SEED = int(os.environ.get("HOLDFAST_TEST_SEED", "2"))
 LONGEST = 0.7  # seconds from the start of a worker's writing, or opening, to its end
+ROUNDS_A_PLACE = 50  # every check reads the whole record, so a directory is not used for ever
 
 
 @dataclass
@@ -291,19 +292,20 @@ def test_a_process_killed_at_any_moment_loses_nothing_acknowledged_and_leaves_no
     tmp_path: Path,
 ) -> None:
     chance = random.Random(SEED)
-    places = {
-        bundled: Place(tmp_path / f"bundled-{bundled}", Model(), embedder)
-        for bundled, embedder in ((False, FakeEmbedder()), (True, BundledEmbedder()))
-    }
+    embedders: dict[bool, Any] = {False: FakeEmbedder(), True: BundledEmbedder()}
+    places: dict[tuple[int, bool], Place] = {}
     totals: Counter[str] = Counter()
     left: Counter[str] = Counter()
     started = time.monotonic()
     for round_ in range(KILLS):
         opening = round_ % 8 == 7  # killed while it opens the directory, half of them a new one
-        place = places[round_ % 5 == 4]
+        name = (round_ // ROUNDS_A_PLACE, bundled := round_ % 5 == 4)
+        if name not in places:
+            path = tmp_path / f"{name[0]}-{bundled}"
+            places[name] = Place(path, Model(), embedders[bundled])
+        place = places[name]
         if round_ % 16 == 15:
-            place = Place(tmp_path / f"new-{round_}", Model(), FakeEmbedder())
-        bundled = place is places[True]
+            place = Place(tmp_path / f"new-{round_}", Model(), embedders[bundled])
         threads = chance.choice((1, 1, 3))
         known = place.model.in_force()
         order = Order(place.path, SEED * 100_000 + round_, threads, bundled, known)
