@@ -134,6 +134,9 @@ class ChromaVectors:
 
         Returns:
             Whether that could be done; a server's files are its operator's.
+
+        Raises:
+            StorageError: a file cannot be written, or an index was cut off by a crash.
         """
         if self._folder is None:
             self.close()
@@ -145,7 +148,7 @@ class ChromaVectors:
             if database.exists():
                 try:
                     self._purge_files(self._folder, database)
-                except (sqlite3.Error, OSError) as error:
+                except (sqlite3.Error, OSError, struct.error) as error:
                     raise storage_error(error, self.place) from None
         return True
 

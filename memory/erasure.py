@@ -132,9 +132,7 @@ def purge(record: Record, chroma: ChromaVectors | None) -> tuple[str, ...]:
     left: list[str] = []
     if chroma is not None:
         with chroma.alone():
-            if names:
-                _drop(record, chroma, names)
-            if not chroma.purge():
+            if not _purge(record, chroma, names):
                 left.append(SERVER_OF_CHROMA)
     record.database.purge()
     if not record.database.is_sqlite:
@@ -144,21 +142,24 @@ def purge(record: Record, chroma: ChromaVectors | None) -> tuple[str, ...]:
     return tuple(left)
 
 
-def _drop(record: Record, chroma: ChromaVectors, names: list[str]) -> None:
-    """Drop collections, and fill them again with what others have in them.
+def _purge(record: Record, chroma: ChromaVectors, names: list[str]) -> bool:
+    """Make collections anew without what was deleted, and clear the files.
 
-    A process that was killed while it dropped one can leave a folder that Chroma fails on;
+    A process that was killed while Chroma wrote can leave a folder that Chroma fails on;
     then all of it is made anew from the database.
     """
     try:
-        chroma.drop(names)
-        _fill(record, chroma, names)
+        if names:
+            chroma.drop(names)
+            _fill(record, chroma, names)
+        return chroma.purge()
     except (StorageFullError, ReadOnlyError, LockedError):
         raise
     except StorageError:
         if not chroma.start_over():
             raise
         _fill(record, chroma, None)
+        return chroma.purge()
 
 
 def _fill(record: Record, chroma: ChromaVectors, names: list[str] | None) -> None:

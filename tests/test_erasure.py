@@ -416,3 +416,19 @@ def test_a_store_that_fails_while_it_drops_is_made_anew(
     assert (len(found.candidates), found.repaired) == (1, 0)
     folder = fake.settings.data / "chroma"
     assert not [path for path in folder.parent.iterdir() if path.name.startswith("chroma.")]
+
+
+def test_an_index_that_a_crash_cut_off_is_made_anew_with_the_store(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with open_with(FakeEmbedder(), folder) as holdfast:
+        holdfast.add_many("ada", [f"I never skip walk {n}." for n in range(900)], split=False)
+        holdfast.add("bo", "I was here.")
+    headers = list((folder / "chroma").rglob("header.bin"))
+    assert headers, "or there is nothing to cut off"
+    for header in headers:
+        header.write_bytes(b"")
+    with open_with(FakeEmbedder(), folder) as holdfast:
+        assert holdfast.erase("bo").left == ()
+        assert len(holdfast.statements("ada")) == 900
+        assert not (folder / "chroma.damaged").exists()
+        assert not any(holdfast.doctor().findings.values())
