@@ -113,7 +113,7 @@ class _Carrying:
         """Carry all of it; give how many versions and how many pieces of evidence."""
         tx = self._tx
         for each in vectors.all_described(tx):
-            policies.note(tx, "embedder", each)
+            policies.note(tx, policies.Basis("embedder", each))
         versions = sum(
             map(self._carry_subject, self._before.rows("subjects", ["key"], tenant=tx.tenant))
         )

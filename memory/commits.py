@@ -123,6 +123,15 @@ def _next(waiting: SimpleQueue[_Job | None]) -> tuple[list[_Job], bool]:
     return jobs, True
 
 
+def _attempt_alone(connection: Connection, job: _Job) -> None:
+    """Run the only job of a transaction: what it raises undoes all of that."""
+    try:
+        job.result = job.work(connection)
+    except BaseException as error:
+        job.error = error
+        raise
+
+
 def _attempt(connection: Connection, job: _Job) -> None:
     """Run a job behind a savepoint, straight on the driver: SQLAlchemy's cost as much again."""
     driver: Any = connection.connection

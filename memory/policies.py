@@ -26,20 +26,27 @@ _LAST = (
 _POSITION = select(leaves.c.position).where(leaves.c.event == bindparam("called"))
 
 
-def note(tx: Transaction, kind: Kind, body: Mapping[str, Any] | None) -> None:
+class Basis:
+    """What is gone by, with the hash that names it."""
+
+    def __init__(self, kind: Kind, body: Mapping[str, Any]) -> None:
+        self.kind: Kind = kind
+        self.body = body
+        self.written = canonical(body)
+        self.digest = hashlib.sha256(self.written).hexdigest()
+
+
+def note(tx: Transaction, basis: Basis) -> None:
     """Record what is gone by from now on, if it is another than last."""
-    if body is None:
+    last = tx.quick(_LAST, of=tx.tenant, what=basis.kind)
+    if last is not None and last[0] == basis.digest:
         return
-    written = canonical(body)
-    digest = hashlib.sha256(written).hexdigest()
-    last = tx.quick(_LAST, of=tx.tenant, what=kind)
-    if last is not None and last[0] == digest:
-        return
-    event = ledger.append(tx, kind, {"digest": digest, kind: body})
+    kind, digest = basis.kind, basis.digest
+    event = ledger.append(tx, kind, {"digest": digest, kind: basis.body})
     position = tx.quick(_POSITION, called=event)
     assert position is not None
     tx.execute(
         insert(policies),
         [{"tenant": tx.tenant, "position": position[0], "kind": kind, "digest": digest,
-          "body": written.decode()}],
+          "body": basis.written.decode()}],
     )  # fmt: skip

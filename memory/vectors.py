@@ -73,7 +73,9 @@ def register(tx: Transaction, *, embedder: str, name: str, dimensions: int, scal
                 first_used_at=times.now(),
             )
         )  # fmt: skip
-    policies.note(tx, "embedder", described(tx, embedder))
+    found = described(tx, embedder)
+    if found is not None:
+        policies.note(tx, policies.Basis("embedder", found))
 
 
 def described(snapshot: Snapshot, embedder: str) -> dict[str, Any] | None:

@@ -31,7 +31,7 @@ class Retriever:
         """Take where statements are, the calibration, and the policy that is set."""
         self._library = library
         self._table = table
-        self._default = policy_fields(default, table)
+        self._default = policies.Basis("policy", policy_fields(default, table))
 
     def retrieve(
         self,
@@ -101,7 +101,7 @@ class Retriever:
         fields: dict[str, Any],
         also: Along | None,
     ) -> str:
-        policies.note(tx, "policy", self._default)
+        policies.note(tx, self._default)
         keys: list[int] = []
         for corpus in corpora:
             found = store.ensure_subject(tx, corpus.subject)
