@@ -1,0 +1,134 @@
+"""The labelled texts in ``training/data/``, read as bags: statements, prompts, and what bears.
+
+A bag is one memory, one scene or one statement with prompts asked of it. Every pair of a
+prompt and a topical statement of a bag has a label. ``training/data/README.md`` says where
+the texts come from and what each file holds.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+DATA = Path(__file__).parent / "data"
+MEMORIES = ("memories.jsonl", "more_memories.jsonl")
+GROUPS = ("groups.jsonl", "scenes.jsonl")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Bag:
+    """Prompts asked of the statements of one person or organisation."""
+
+    name: str
+    domain: str
+    """Bags of one domain may hold statements that bear on each other's prompts, unlabelled."""
+    statements: list[str]
+    strengths: list[str]
+    prompts: list[str]
+    bears: NDArray[np.bool_]
+    """(prompts, statements)."""
+
+
+def rows(name: str, data: Path = DATA) -> list[Row]:
+    """Read a file of JSON lines."""
+    with (data / name).open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def scenes() -> list[Bag]:
+    """Give the scenes: five statements of one part of life, asked the same twelve prompts."""
+    topical = [row for row in rows("scenes.jsonl") if row["scope"] == "topical"]
+    return [_scene(name, list(own)) for name, own in groupby(topical, lambda row: row["scene"])]
+
+
+def _scene(name: str, own: Sequence[Row]) -> Bag:
+    first = own[0]
+    prompts = [entry["prompt"] for entry in (*first["applies"], *first["not_applies"])]
+    applies = [{entry["prompt"] for entry in row["applies"]} for row in own]
+    return Bag(
+        name=name,
+        domain=first["domain"],
+        statements=[row["statement"] for row in own],
+        strengths=[row["strength"] for row in own],
+        prompts=prompts,
+        bears=np.array([[prompt in found for found in applies] for prompt in prompts]),
+    )
+
+
+def groups() -> list[Bag]:
+    """Give the older groups, each one statement and the prompts to which it applies.
+
+    Their near-misses are left out: they can be told from the prompt alone (AUROC .90).
+    """
+    return [
+        Bag(
+            name=row["id"],
+            domain=row["domain"],
+            statements=[row["statement"]],
+            strengths=[row["strength"]],
+            prompts=[entry["prompt"] for entry in row["applies"]],
+            bears=np.ones((len(row["applies"]), 1), np.bool_),
+        )
+        for row in rows("groups.jsonl")
+        if row["scope"] == "topical"
+    ]
+
+
+def memories(split: str, *, cued: bool = False) -> list[Bag]:
+    """Give whole memories with what their own person or organisation asks.
+
+    Args:
+        split: train or dev.
+        cued: keep the older memories' prompts on which nothing bears, which can be told
+            from the prompt alone (AUROC .96).
+    """
+    found: list[Bag] = []
+    for name in MEMORIES:
+        kept = cued or name != MEMORIES[0]
+        for memory in rows(name):
+            if memory["split"] == split:
+                prompts = [p for p in memory["prompts"] if kept or p["relevant"]]
+                found.append(_memory(memory, prompts))
+    return found
+
+
+def asked_of_others(split: str) -> list[Bag]:
+    """Give memories with natural requests of other persons, labelled anew for this memory."""
+    asked: dict[str, list[Row]] = {}
+    for row in rows("asked_of_others.jsonl"):
+        asked.setdefault(row["memory"], []).append(row)
+    return [
+        _memory(memory, asked[memory["id"]])
+        for name in MEMORIES
+        for memory in rows(name)
+        if memory["split"] == split and memory["id"] in asked
+    ]
+
+
+def _memory(memory: Row, prompts: Sequence[Row]) -> Bag:
+    topical = [s for s in memory["statements"] if s["scope"] == "topical"]
+    return Bag(
+        name=memory["id"],
+        domain=memory["id"],
+        statements=[s["text"] for s in topical],
+        strengths=[s["strength"] for s in topical],
+        prompts=[p["prompt"] for p in prompts],
+        bears=np.array([[s["id"] in p["relevant"] for s in topical] for p in prompts]),
+    )
+
+
+def statements() -> Iterator[Row]:
+    """Give every statement with its kind, strength, scope and the domain it belongs to."""
+    for name in GROUPS:
+        for row in rows(name):
+            yield {**row, "text": row["statement"]}
+    for name in MEMORIES:
+        for memory in rows(name):
+            for statement in memory["statements"]:
+                yield {**statement, "domain": memory["id"]}
