@@ -1,7 +1,7 @@
-"""Make ``retrieval/model/`` again from the official all-MiniLM-L6-v2 weights.
+"""Make ``retrieval/model/`` from the weights that ``training.tune`` wrote.
 
     pip install --group training --group test && pip install -e .
-    python -m training.export [--output DIR] [--texts FILE.jsonl]
+    python -m training.export --weights DIR [--output DIR] [--texts FILE.jsonl]
 
 The encoder is written out for one text without padding, so the graph has one input
 (token ids) and one output (the normalised vector), and no mask. What does not change
@@ -10,7 +10,7 @@ values are one product, token-type and position tables are one, and inputs of th
 products are levelled (SmoothQuant, arXiv:2211.10438) by powers of two, with ranges
 from the few sentences in ``CALIBRATION``. Then ONNX Runtime quantises every product with
 constant weights dynamically, per channel; the word table is quantised per row here.
-There is no randomness: the same versions give the same bytes.
+There is no randomness: the same weights and versions give the same bytes.
 """
 
 import argparse
@@ -141,7 +141,7 @@ class Levelled(torch.nn.Module):
         return torch.nn.functional.linear(value * self.inverse, self.weight, self.bias)
 
 
-def channel_ranges(bert: BertModel, weights: Path) -> dict[str, torch.Tensor]:
+def channel_ranges(bert: BertModel) -> dict[str, torch.Tensor]:
     """Largest magnitude of every linear layer's input channels over the calibration texts."""
     reach: dict[str, torch.Tensor] = {}
 
@@ -157,7 +157,7 @@ def channel_ranges(bert: BertModel, weights: Path) -> dict[str, torch.Tensor]:
         for name, module in bert.named_modules()
         if isinstance(module, torch.nn.Linear)
     ]
-    tokenizer = Tokenizer.from_file(str(weights / TOKENIZER_NAME))
+    tokenizer = Tokenizer.from_file(str(official_weights() / TOKENIZER_NAME))
     tokenizer.no_padding()
     for text in CALIBRATION:
         bert(input_ids=torch.tensor([tokenizer.encode(text).ids]))
@@ -179,7 +179,7 @@ def export(weights: Path, target: Path) -> None:
     """Write the fp32 graph with a dynamic number of tokens."""
     bert = BertModel.from_pretrained(weights, add_pooling_layer=False).eval()
     with torch.no_grad():
-        encoder = Encoder(bert, channel_ranges(bert, weights)).eval()
+        encoder = Encoder(bert, channel_ranges(bert)).eval()
         program = torch.onnx.export(
             encoder,
             (torch.arange(1000, 1017)[None],),
@@ -245,7 +245,7 @@ def quantise_word_table(graph: onnx.GraphProto) -> None:
 def write_config(folder: Path) -> None:
     """Write what the embedder reads before it loads anything."""
     config = {
-        "model": "sentence-transformers/all-MiniLM-L6-v2",
+        "model": "sentence-transformers/all-MiniLM-L6-v2, tuned",
         "procedure": PROCEDURE,
         "dimensions": DIMENSIONS,
         "scale": SCALE,
@@ -256,7 +256,7 @@ def write_config(folder: Path) -> None:
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def official_vectors(weights: Path, texts: list[str]) -> NDArray[np.float32]:
+def fp32_vectors(weights: Path, texts: list[str]) -> NDArray[np.float32]:
     """Embed with sentence-transformers in fp32, one text a batch; shape (n, 384)."""
     from sentence_transformers import SentenceTransformer
 
@@ -296,11 +296,12 @@ def sha256(path: Path) -> str:
 def main() -> None:
     """Make the files, compare them with those committed, and report."""
     parser = argparse.ArgumentParser(description="Export and quantise the bundled embedder.")
+    parser.add_argument("--weights", type=Path, required=True, help="what training.tune wrote")
     parser.add_argument("--output", type=Path, default=MODEL_DIRECTORY)
     parser.add_argument("--texts", type=Path, help='JSON Lines with "text" or "statement"')
     parser.add_argument("--count", type=int, default=500)
     arguments = parser.parse_args()
-    weights = official_weights()
+    weights: Path = arguments.weights
     before = {
         name: sha256(MODEL_DIRECTORY / name) if (MODEL_DIRECTORY / name).exists() else None
         for name in (MODEL_NAME, TOKENIZER_NAME, CONFIG_NAME)
@@ -309,7 +310,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         export(weights, Path(scratch, "fp32.onnx"))
         quantise_graph(Path(scratch, "fp32.onnx"), arguments.output / MODEL_NAME)
-    (arguments.output / TOKENIZER_NAME).write_bytes((weights / TOKENIZER_NAME).read_bytes())
+    (arguments.output / TOKENIZER_NAME).write_bytes(
+        (official_weights() / TOKENIZER_NAME).read_bytes()
+    )
     write_config(arguments.output)
 
     print("made with", ", ".join(f"{tool} {version(tool)}" for tool in TOOLS))
@@ -321,7 +324,7 @@ def main() -> None:
         print(f"{name}  {size:,} bytes  sha256 {made}  {verdict} what was there")
     texts = read_texts(arguments.texts, arguments.count)
     bundled = BundledEmbedder(model=arguments.output).embed(texts)
-    cosines = (bundled * official_vectors(weights, texts)).sum(1)
+    cosines = (bundled * fp32_vectors(weights, texts)).sum(1)
     print(
         f"cosine to fp32 over {len(texts)} texts: mean {cosines.mean():.4f}, "
         f"least {cosines.min():.4f}; largest component {np.abs(bundled).max():.3f}"
