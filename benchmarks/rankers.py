@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,11 +51,19 @@ class Product:
 
     name = "Holdfast"
 
-    def __init__(self) -> None:
-        """Open the data directory; ``close`` removes it."""
+    def __init__(self, name: str = name, **settings: Any) -> None:
+        """Open the data directory; ``close`` removes it.
+
+        Args:
+            name: what it is called in the tables.
+            settings: that differ from the defaults.
+        """
+        self.name = name
         self._folder = tempfile.TemporaryDirectory(prefix="holdfast-quality-")
         data = Path(self._folder.name)
-        self._holdfast = Holdfast.open(data, settings=Settings(data=data, cache_statements=200_000))
+        given = Settings(data=data, cache_statements=200_000, **settings)
+        self._holdfast = Holdfast.open(data, settings=given)
+        self._known: dict[str, dict[str, dict[str, list[str]]]] = {}
 
     def close(self) -> None:
         """Close the engine and remove its data."""
@@ -65,7 +73,10 @@ class Product:
     def rank(self, data: Set) -> list[Ranking]:
         """Add the set's statements, one subject for each user, and ask every query."""
         asked = {query.user for query in data.queries}
-        ids = {user: self._add(data, user) for user in data.users if user in asked}
+        users = [user for user in data.users if user in asked]
+        known = self._known.setdefault(data.name, {})
+        known.update({user: self._add(data, user) for user in users if user not in known})
+        ids = known
         return [self._ask(data, query.user, query.text, ids) for query in data.queries]
 
     def _add(self, data: Set, user: str) -> dict[str, list[str]]:
@@ -89,7 +100,7 @@ class Product:
         return ids
 
     def _ask(
-        self, data: Set, user: str, text: str, ids: dict[str, dict[str, list[str]]]
+        self, data: Set, user: str, text: Any, ids: dict[str, dict[str, list[str]]]
     ) -> Ranking:
         found = self._holdfast.retrieve(f"{data.name} {user}", text, record=False)
         topical = [c for c in found.candidates if c.lane == "topical"]
@@ -136,11 +147,22 @@ class Dense:
         return rankings
 
 
-def bundled() -> Embed:
-    """Give the int8 model in the package."""
-    from holdfast.retrieval.embedder import open_embedder
+def before() -> tuple[Product | None, str]:
+    """Give Holdfast as it was before the encoder was tuned, or why that cannot be had.
 
-    return open_embedder("bundled").embed
+    The same engine with the official weights, and the calibration and thresholds of then.
+    """
+    official = _packaged()
+    if official is None or importlib.util.find_spec("sentence_transformers") is None:
+        return None, INSTALL
+    return Product(
+        "… before",
+        embedder=f"sentence-transformers:{official}",
+        calibration=Path(__file__).with_name("calibration_before.json"),
+        threshold_must=0.07,
+        threshold_should=0.16,
+        threshold_prefer=0.22,
+    ), ""
 
 
 def official(model: str | None) -> tuple[Embed | None, str]:

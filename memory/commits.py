@@ -2,7 +2,7 @@
 
 A commit waits for the disk; with one a write, that wait bounds all writers together. Here
 one thread runs the jobs of all, in the order in which they came, each behind a savepoint
-so that one that fails undoes itself alone, and commits once. Each caller waits until the
+(where there are several) so that one that fails undoes itself alone, and commits once. Each caller waits until the
 commit is durable. It knows nothing of what a job writes.
 """
 
@@ -97,9 +97,10 @@ class GroupCommit:
     def _run(self, jobs: list[_Job]) -> None:
         try:
             with self._transaction() as connection:
+                attempt = _attempt if len(jobs) > 1 else _attempt_alone
                 for job in jobs:
                     if not job.abandoned:
-                        _attempt(connection, job)
+                        attempt(connection, job)
         except BaseException as error:  # of the commit, or of the connection itself
             for job in jobs:
                 job.error = job.error or _copied(error)

@@ -183,6 +183,20 @@ def own_words(message: object) -> str:
     return "\n".join(texts)
 
 
+def reply(message: object) -> str:
+    """Give what the assistant said in a message, if it is one of its; no calls of tools."""
+    if not isinstance(message, Mapping):
+        return ""
+    fields = cast("Mapping[str, Any]", message)
+    content: Any = fields.get("content")
+    if fields.get("role") != "assistant" or content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    texts = [part.get("text") for part in _parts(content)]
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
 def appended(content: Any, context: str) -> Any:
     """Give a message's content with a text behind what is there; it stays as it is."""
     if content is None or isinstance(content, str):

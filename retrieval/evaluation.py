@@ -128,26 +128,26 @@ def evaluate(corpora: Sequence[Corpus], query: Query, policy: Policy, table: Tab
         corpora: one for each subject, in order of precedence.
         query: what is asked.
         policy: thresholds and budgets.
-        table: the calibration, from totals to probabilities.
+        table: the calibration, from totals to probabilities (``calibration``).
     """
-    parts = [
-        scoring.score(
-            corpus.matrix,
-            query.vectors,
-            query.weights,
-            corpus.lexicon.score(query.terms),
-            scale=query.scale,
-        )
-        for corpus in corpora
-    ]
-    scores = Scores(*(_column(parts, name) for name in ("dense", "lexical", "total")))
-    probability = scoring.probabilities(scores.total, table)
+    dense = np.concatenate(
+        [
+            scoring.by_segment(corpus.matrix, query.vectors, query.weights, scale=query.scale)
+            for corpus in corpora
+        ]
+    )
+    lexical = joined([corpus.lexicon.score(query.terms) for corpus in corpora])
+    scores = scoring.best(dense, lexical)
+    always = joined([c.always for c in corpora])
+    in_context = joined([c.in_context(query.contexts) for c in corpora])
+    levels = scoring.levels(dense, lexical, in_context & ~always, table)
+    probability = scoring.probabilities(levels, table)
     pool = Pool(
         probability=probability,
         total=scores.total,
         strength=joined([c.strength for c in corpora]),
-        always=joined([c.always for c in corpora]),
-        in_context=joined([c.in_context(query.contexts) for c in corpora]),
+        always=always,
+        in_context=in_context,
         tokens=joined([c.tokens for c in corpora]),
         precedence=np.repeat(np.arange(len(corpora)), [len(c) for c in corpora]),
         ids=corpora[0].ids if len(corpora) == 1 else [i for c in corpora for i in c.ids],
@@ -158,7 +158,3 @@ def evaluate(corpora: Sequence[Corpus], query: Query, policy: Policy, table: Tab
         [outcome.statement(row) for row in chosen.injected], [c.subject for c in corpora]
     )
     return replace(outcome, context=text)
-
-
-def _column(parts: Sequence[Scores], name: str) -> Int64:
-    return joined([getattr(part, name) for part in parts])

@@ -161,10 +161,7 @@ def from_evidence(evidence: Evidence) -> Recorded:
             ),
             embedder=fields["embedder"]["digest"],
             policy=Policy.from_json(policy),
-            table={
-                name: tuple(map(int, policy["calibration"][name].split()))
-                for name in ("totals", "probabilities")
-            },
+            table=_read_table(policy["calibration"]),
             columns=_unpack(fields["candidates"], sum(each.count for each in corpora)),
             injected=tuple(fields["injected"]),
             status=fields["status"],
@@ -201,8 +198,15 @@ def versions() -> dict[str, str]:
 
 
 def _written(table: Table) -> tuple[tuple[str, str], ...]:
-    """Write the calibration as two lines of numbers: quicker to encode than two lists."""
+    """Write the calibration as lines of numbers: quicker to encode than lists."""
     return tuple((name, " ".join(map(str, column))) for name, column in table.items())
+
+
+def _read_table(written: Mapping[str, str]) -> Table:
+    table = {name: tuple(map(int, column.split())) for name, column in written.items()}
+    if not {"totals", "probabilities"} <= set(table):
+        raise KeyError("calibration")
+    return table
 
 
 def _pack(columns: Mapping[str, Any]) -> str:

@@ -3,7 +3,8 @@
 The engine's one door to reading. The splitting lies in ``splitting`` and ``blocks``;
 how two statements relate in ``relation``; here are the rules for kind, strength and
 scope. They are tables of (name, what it says, pattern): the first that matches decides. A
-trained reader will replace them. They know English; of any other language they read
+trained reader (``heads``) weighs them beside the embedding where there is one for the
+embedder. They know English; of any other language they read
 the careful default (``value``, ``should``, ``topical``).
 
 Two mistakes are worse than the others, and the order of the rules avoids them: a hard
@@ -60,6 +61,10 @@ class Rules(Generic[T]):
 
     def __init__(self, *rules: tuple[str, T, str]) -> None:
         self._rules = [(name, re.compile(f" (?:{found})"), says) for name, says, found in rules]
+
+    def fired(self, words: str) -> list[bool]:
+        """Tell for each rule whether its pattern is found."""
+        return [found.search(words) is not None for _, found, _ in self._rules]
 
     def decide(self, words: str) -> tuple[str, T] | None:
         """Return the name of the rule that decides and what it says; None if none does."""
@@ -279,6 +284,14 @@ def read(text: str) -> Reading:
         strength=strength[1] if strength else STRENGTH_OF_KIND[kind],
         scope=scope[1] if scope else "topical",
     )
+
+
+def fired(text: str) -> list[bool]:
+    """Tell for every rule of all three tables whether its pattern is found in a statement."""
+    words = _plain(text)
+    return [
+        hit for rules in (KIND_RULES, STRENGTH_RULES, SCOPE_RULES) for hit in rules.fired(words)
+    ]
 
 
 def _plain(text: str) -> str:

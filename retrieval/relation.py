@@ -7,7 +7,10 @@ statements are about the same matter; the words say whether they say the same ab
 import re
 from typing import Literal
 
-Relation = Literal["similar", "possible_revision"]
+Relation = Literal["similar", "possible_revision", "tension"]
+
+MOST_COMPARED = 20
+"""Stored statements, the closest ones, that a new one is compared with."""
 
 RELATION_FLOOR = 0.60
 """Least cosine at which two statements can be related (for all-MiniLM-L6-v2).
@@ -75,6 +78,30 @@ def relation(text: str, other: str, cosine: float) -> Relation | None:
     if _marks(new) != _marks(old) or _word_exchanged(new, old):
         return "possible_revision"
     return "similar" if cosine >= _SIMILAR_FLOOR else None
+
+
+def differences(text: str, other: str) -> list[float]:
+    """Say in numbers how the words of a new text and a stored one differ.
+
+    Returns:
+        Whether numbers, times, negation, a word of change, an exception or a wish differ;
+        whether a word of change or an exception stands in the new one; whether a word or two are
+        exchanged; the share of words in common; and the ratio of the lengths.
+    """
+    new, old = _plain(text), _plain(other)
+    ours, theirs = _marks(new), _marks(old)
+    differ = [float(a != b) for a, b in zip(ours, theirs, strict=True)]
+    left, right = set(_WORD.findall(new)), set(_WORD.findall(old))
+    common = len(left & right) / max(1, len(left | right))
+    return [
+        *differ,
+        float(bool(_TURN.search(new))),
+        float(bool(_EXCEPTION.search(new))),
+        float(_word_exchanged(new, old)),
+        common,
+        float(common > 0.5),
+        min(3.0, len(left) / max(1, len(right))),
+    ]
 
 
 def _plain(text: str) -> str:

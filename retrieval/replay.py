@@ -8,11 +8,10 @@ recorded query vectors. Neither a model nor Chroma is needed. Nothing is written
 import hashlib
 from collections.abc import Collection, Sequence
 
-import numpy as np
-
 from ..memory.errors import DamagedError, InvalidInputError
 from ..memory.identifiers import quoted
 from ..memory.models import Evidence
+from . import asks, heads
 from .corpus import Corpus
 from .evaluation import Outcome, evaluate
 from .evidence import FIRST_FORMAT, Recorded, columns_of, from_evidence, versions
@@ -134,12 +133,13 @@ def _embedding_cosine(library: Library, recorded: Recorded, request: str | Messa
             "the request was embedded with another model; open with that one "
             "(HOLDFAST_EMBEDDER) to embed it again"
         )
-    anew = library.embedder.embed([segment.text for segment in asked.segments], role="query")
-    if not asked.segments:
+    heard = asks.hear(asked, library.embedder)
+    if not heard.segments:
         return 1.0
-    then = recorded.query.vectors.astype(np.float32)
-    lengths = np.maximum(np.linalg.norm(then, axis=1), 1e-9)
-    return float(((anew * then).sum(axis=1) / lengths).min(initial=1.0))
+    if len(heard.segments) != len(recorded.query.weights):
+        return 0.0  # other sentences were taken to ask
+    anew, then = heads.vectors(heard.vectors), heads.vectors(recorded.query.vectors)
+    return float((anew * then).sum(axis=1).min())
 
 
 def _rebuild(library: Library, recorded: Recorded, as_of: int | None = None) -> list[Corpus]:

@@ -1,21 +1,24 @@
-"""A request → the segments that are embedded. Pure: it knows no model and no store.
+"""A request → the pieces that are embedded. Pure: it knows no model and no store.
 
 Only what the user wrote steers retrieval: the last user turn leads, earlier ones
-count less, and what tools returned, what the assistant said and what Holdfast itself
-injected count nothing. A short turn is one segment. A long one is cut into windows,
-since the ask may be its first line, its last, or anywhere between; what is most likely
-the ask leads and the rest counts less, so that pasted matter does not drown it.
+count less, and what tools returned and what Holdfast itself injected count nothing. Where
+the last turn only refers back ("yes, do that"), the turn before counts as much, and so does
+what the assistant said between the two, for that is what is asked. A short turn is one
+segment. Of a long one, and of one of several sentences, the sentences that ask are found
+(``asks``), where there is a model for that; elsewhere it is cut into windows, and what is
+most likely the ask leads. So pasted matter does not drown it.
 """
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..memory.errors import InvalidInputError
 from .blocks import visible
-from .context import own_words, strip_context
+from .context import own_words, reply, strip_context
+from .scoring import words
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -33,9 +36,25 @@ QUESTION_WEIGHT = 900
 WINDOW_WEIGHT = 700
 TURN_WEIGHTS = (WHOLE, 800, 700, 600)
 """Weights of the last user turn and of the three before it."""
+REFERRED_WEIGHTS = (WHOLE, WHOLE, 900, 800)
+"""The same where the last one refers back."""
+MOST_REFERRING = 14
+"""Words of a turn that can refer back."""
+MOST_SENTENCES = 400
+"""Of one turn that are looked at; of more, those that are spread over it."""
+LEAST_SENTENCE = 4
+"""Words; a shorter sentence goes with the one before it."""
 
 _INVISIBLE = re.compile(r"[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f\ud800-\udfff]")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？؟…])[\"'”’)\]]*\s+|\n+|(?<=[。！？])")
+_TAKES_UP = re.compile(
+    r"\W*(?:yes|yeah|yep|okay|ok|sure|fine|good|great|perfect|nice|no|nah|hm+|go|do|let's|the|and|"
+    r"but|or|same|why not|make it|put|what about|how about|then|all ?right|right|agreed|done)\b",
+    re.IGNORECASE,
+)
+_REFERS = re.compile(
+    r"\b(?:it|that|this|those|these|one|ones|them|same|other|instead|too|then|so)\b", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +71,26 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn, in pieces short enough for the embedder to read whole."""
+
+    whole: str | None
+    """All of it; None: it is too long."""
+    sentences: tuple[str, ...]
+    weight: int
+    """What it counts, in thousandths."""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked: a hash that names it, and the segments that stand for it."""
+    """What was asked: a hash that names it, and what stands for it."""
 
     digest: str
-    """SHA-256 of the user's turns, in hexadecimal."""
+    """SHA-256 of the turns that were read, in hexadecimal."""
     segments: tuple[Segment, ...]
+    """Picked by rules alone."""
+    turns: tuple[Turn, ...]
+    """The last one first, to pick from with a model (``asks``)."""
 
 
 def parse(request: str | Messages) -> Request:
@@ -69,24 +102,63 @@ def parse(request: str | Messages) -> Request:
     Raises:
         InvalidInputError: it is neither, is empty, or is beyond ``MOST_CHARACTERS``.
     """
-    turns = _turns(request)
+    turns, between = _turns(request)
     if sum(map(len, turns)) > MOST_CHARACTERS:
         raise InvalidInputError(
             f"the request is longer than {MOST_CHARACTERS:,} characters; send less of it"
         )
     if not _says_something(request, turns):
         raise InvalidInputError("the request is empty; give a prompt or chat messages")
+    back = len(turns) > 1 and refers_back(turns[-1])
+    weights = REFERRED_WEIGHTS if back else TURN_WEIGHTS
+    read = list(zip(reversed(turns[-1 - EARLIER_TURNS :]), weights, strict=False))
+    if back and between:
+        read.insert(1, (between, WHOLE))
     named = hashlib.sha256()
-    for turn in turns:
+    for turn in (*turns, *([between] if back and between else [])):
         named.update(hashlib.sha256(turn.encode()).digest())
     segments: dict[str, int] = {}
-    for turn, weight in zip(reversed(turns[-1 - EARLIER_TURNS :]), TURN_WEIGHTS, strict=False):
+    for turn, weight in read:
         for segment in segment_turn(turn):
             scaled = segment.weight * weight // WHOLE
             segments[segment.text] = max(scaled, segments.get(segment.text, 0))
     return Request(
-        named.hexdigest(), tuple(Segment(text, weight) for text, weight in segments.items())
+        named.hexdigest(),
+        tuple(Segment(text, weight) for text, weight in segments.items()),
+        tuple(_pieces_of(turn, weight) for turn, weight in read),
     )
+
+
+def refers_back(text: str) -> bool:
+    """Tell whether a turn asks for nothing by itself: "yes, do that", "and the second one?"."""
+    if len(text.split()) > MOST_REFERRING:
+        return False
+    content = len(words(text))
+    return (
+        content <= 1
+        or (content <= 3 and _TAKES_UP.match(text) is not None)
+        or (content <= 5 and _REFERS.search(text) is not None)
+    )
+
+
+def _pieces_of(turn: str, weight: int) -> Turn:
+    plain = turn.split()
+    short = len(plain) <= SHORT_WORDS and len(turn) <= 12 * SHORT_WORDS
+    return Turn(" ".join(plain) if short else None, tuple(_sentences(turn)), weight)
+
+
+def _sentences(text: str) -> list[str]:
+    """Cut a turn into sentences, each once; a very short one goes with the one before it."""
+    found: list[str] = []
+    for part in _SENTENCE_END.split(text):
+        sentence = " ".join((part or "").split())
+        if found and sentence and len(sentence.split()) < LEAST_SENTENCE:
+            found[-1] = f"{found[-1]} {sentence}"
+        elif sentence:
+            found.append(sentence)
+    cut = list(dict.fromkeys(part for sentence in found for part in _readable(sentence)))
+    step = -(-len(cut) // MOST_SENTENCES) or 1
+    return [*cut[:-1:step], *cut[-1:]]
 
 
 def _says_something(request: str | Messages, turns: Sequence[str]) -> bool:
@@ -98,27 +170,42 @@ def _says_something(request: str | Messages, turns: Sequence[str]) -> bool:
 
 def segment_turn(text: str) -> list[Segment]:
     """Cut one turn into segments, each short enough for the embedder to read whole."""
-    words = text.split()
-    if not words:
+    plain = text.split()
+    if not plain:
         return []
-    if len(words) <= SHORT_WORDS and len(text) <= 12 * SHORT_WORDS:
-        return [Segment(" ".join(words), WHOLE)]
+    if len(plain) <= SHORT_WORDS and len(text) <= 12 * SHORT_WORDS:
+        return [Segment(" ".join(plain), WHOLE)]
     segments = _leads(text)
     for window in _windows(text):
         segments.setdefault(window, WINDOW_WEIGHT)
     return [Segment(window, weight) for window, weight in segments.items()]
 
 
-def _turns(request: str | Messages) -> list[str]:
-    """Give the user's own turns, cleaned, oldest first."""
+def _turns(request: str | Messages) -> tuple[list[str], str]:
+    """Give the user's own turns, oldest first, and what the assistant said before the last."""
     if isinstance(request, str):
-        texts: Iterable[str] = [request]
+        texts, replies = [request], [""]
     elif isinstance(request, Sequence):
         texts = [own_words(message) for message in request]
+        replies = [reply(message) for message in request]
     else:
         raise InvalidInputError("a request is a text, or a list of chat messages")
-    cleaned = (strip_context(_INVISIBLE.sub(" ", text)).strip() for text in texts)
-    return [text for text in cleaned if text]
+    turns = [_clean(text) for text in texts]
+    last = max((i for i, text in enumerate(turns) if text), default=0)
+    between = _clean(replies[last - 1]) if last else ""
+    return [text for text in turns if text], " ".join(between.split()[:SHORT_WORDS])
+
+
+def _readable(sentence: str) -> list[str]:
+    """Cut a sentence that is too long for one segment, by words or by signs, into several."""
+    parts = [part for word in sentence.split() for part in _pieces(word, 24)]
+    if len(parts) <= LEAD_WORDS:
+        return [sentence]
+    return [" ".join(parts[i : i + LEAD_WORDS]) for i in range(0, len(parts), LEAD_WORDS)]
+
+
+def _clean(text: str) -> str:
+    return strip_context(_INVISIBLE.sub(" ", text)).strip()
 
 
 def _leads(text: str) -> dict[str, int]:
@@ -145,11 +232,11 @@ def _cut(sentence: str) -> str:
 
 def _windows(text: str) -> list[str]:
     """Cut a text into overlapping windows of whole words, or of signs where none are spaced."""
-    words = [part for word in text.split() for part in _pieces(word, 24)]
-    last = max(0, len(words) - WINDOW_WORDS)  # where the last window starts
+    parts = [part for word in text.split() for part in _pieces(word, 24)]
+    last = max(0, len(parts) - WINDOW_WORDS)  # where the last window starts
     steps = min(MOST_WINDOWS - 1, -(-last // (WINDOW_WORDS * 2 // 3)))
     starts = [last * i // steps for i in range(steps + 1)] if steps else [0]
-    return [" ".join(words[start : start + WINDOW_WORDS]) for start in starts]
+    return [" ".join(parts[start : start + WINDOW_WORDS]) for start in starts]
 
 
 def _pieces(word: str, size: int) -> list[str]:

@@ -105,8 +105,8 @@ class Added(list[Statement]):
     """The statements that a text says, in its order: new ones and those already there.
 
     ``existing`` are the ones that were already stored word for word.
-    ``similar`` and ``possible_revisions`` are reports only: what they name was
-    stored, and nothing was merged or changed.
+    ``similar``, ``possible_revisions`` and ``tensions`` are reports only: what they name
+    was stored, and nothing was merged or changed.
     """
 
     def __init__(
@@ -116,11 +116,13 @@ class Added(list[Statement]):
         existing: Sequence[Statement] = (),
         similar: Sequence[Pair] = (),
         possible_revisions: Sequence[Pair] = (),
+        tensions: Sequence[Pair] = (),
     ) -> None:
         super().__init__(statements)
         self.existing = list(existing)
         self.similar = list(similar)
         self.possible_revisions = list(possible_revisions)
+        self.tensions = list(tensions)
 
     @property
     def new(self) -> list[Statement]:

@@ -10,8 +10,8 @@ from typing import Any
 from ..memory import ledger, policies, store
 from ..memory.errors import ErasedError
 from ..memory.record import Transaction
+from . import asks
 from .corpus import Corpus
-from .embedder import quantise
 from .evaluation import Query, Table, evaluate
 from .evidence import policy_fields, to_fields
 from .library import Library
@@ -57,16 +57,15 @@ class Retriever:
                 evidence.
         """
         embedder = self._library.embedder
-        texts = [segment.text for segment in asked.segments]
-        vectors = quantise(embedder.embed(texts, role="query"), embedder.scale)
+        heard = asks.hear(asked, embedder)
         corpora = [self._corpus(subject, moment) for subject in subjects]
         latest = max(corpus.at for corpus in corpora)
         if any(corpus.ends is not None and corpus.ends <= latest for corpus in corpora):
             corpora = [self._corpus(subject, latest) for subject in subjects]  # all at one moment
-        terms = query_terms(segment.text for segment in asked.segments if segment.leads)
+        terms = query_terms(segment.text for segment in heard.segments if segment.leads)
         query = Query(
-            vectors=vectors,
-            weights=tuple(segment.weight for segment in asked.segments),
+            vectors=heard.vectors,
+            weights=tuple(segment.weight for segment in heard.segments),
             terms=tuple(t for t in terms if any(c.lexicon.known([t]) for c in corpora)),
             contexts=contexts,
             scale=embedder.scale,

@@ -11,8 +11,8 @@ bit on any processor:
   candidate, so a score means the same for every request.
 - ``total`` = dense + lexical / 10. Rank fusion was measured to hurt here, a larger
   share of BM25 as well.
-- ``probability``: the total on a fitted curve, given as a table and interpolated in
-  integers.
+- ``probability``: the total, corrected for what else is in the memory (``level``), on a
+  fitted curve that is given as a table and interpolated in integers.
 """
 
 import math
@@ -131,13 +131,26 @@ def score(
         lexical: (n,), the lexical part, in millionths.
         scale: by which normalised vectors were multiplied to become int8.
     """
-    if len(queries) and len(matrix):
-        dots = _exact_dots(matrix, queries).astype(np.int64)
-        dense = dots * np.asarray(weights, np.int64) * (ONE // 1000) // (scale * scale)
-        best = dense.max(axis=1)
-    else:
-        best = np.zeros(len(matrix), np.int64)
-    return Scores(best, lexical, best + lexical * LEXICAL_WEIGHT // ONE)
+    return best(by_segment(matrix, queries, weights, scale=scale), lexical)
+
+
+def by_segment(matrix: Int8, queries: Int8, weights: Sequence[int], *, scale: int) -> Int64:
+    """Give the dense part of every statement for each segment: (n, s), in millionths."""
+    if not len(queries) or not len(matrix):
+        return np.zeros((len(matrix), len(queries)), np.int64)
+    dots = _exact_dots(matrix, queries).astype(np.int64)
+    return dots * np.asarray(weights, np.int64) * (ONE // 1000) // (scale * scale)
+
+
+def best(dense: Int64, lexical: Int64) -> Scores:
+    """Give the scores of what counts most over the segments; ``dense`` is (n, s)."""
+    most = dense.max(axis=1) if dense.shape[1] else np.zeros(len(dense), np.int64)
+    return Scores(most, lexical, most + lexical_share(lexical))
+
+
+def lexical_share(lexical: Int64) -> Int64:
+    """Give what the lexical part adds to a total."""
+    return lexical * LEXICAL_WEIGHT // ONE
 
 
 def _exact_dots(matrix: Int8, queries: Int8) -> NDArray[np.float32]:
@@ -149,13 +162,74 @@ def _exact_dots(matrix: Int8, queries: Int8) -> NDArray[np.float32]:
     return result
 
 
+def levels(
+    dense: Int64, lexical: Int64, counted: NDArray[np.bool_], table: Mapping[str, Sequence[int]]
+) -> Int64:
+    """Give the highest level of each statement over the segments of a request: (n,).
+
+    Each segment is looked at by itself (``level``), so that what else a request holds cannot
+    push a statement down that leads for the sentence that asks.
+
+    Args:
+        dense: (n, s), as ``by_segment`` gives it.
+        lexical: (n,), the lexical part.
+        counted: as for ``level``.
+        table: as for ``level``.
+    """
+    share = lexical_share(lexical)
+    if not dense.shape[1]:
+        return level(share, counted, table)
+    found = level(dense[:, 0] + share, counted, table)
+    for column in range(1, dense.shape[1]):
+        found = np.maximum(found, level(dense[:, column] + share, counted, table))
+    return found
+
+
+def level(totals: Int64, counted: NDArray[np.bool_], table: Mapping[str, Sequence[int]]) -> Int64:
+    """Correct totals for the memory that they come from, so that one curve fits all.
+
+    A statement that stands out from all others bears more likely than one of many alike, and
+    among many statements one scores high by chance.
+
+    Args:
+        totals: (n,), in millionths.
+        counted: (n,), the statements that compete: topical, and in context.
+        table: ``gap``, what the lead over the best other statement counts, in thousandths;
+            ``floor``, what that other has at least; ``sizes``, what is taken off in a
+            memory of 1, 2, 4, 8 ... statements. Without these, totals stay as they are.
+
+    Returns:
+        (n,), in millionths; their order among the counted is that of the totals.
+    """
+    if "gap" not in table or not counted.any():
+        return totals
+    (gap,), (floor,) = table["gap"], table["floor"]
+    highest = np.sort(totals[counted])[::-1][:2]
+    first = int(highest[0])
+    second = max(int(highest[-1]) if len(highest) > 1 else floor, floor)
+    rivals = np.full(len(totals), max(first, floor), np.int64)
+    if len(leaders := np.flatnonzero(counted & (totals == first))) == 1:
+        rivals[leaders] = second
+    lead = (totals - rivals) * gap // 1000
+    return totals + lead - _size_offset(int(counted.sum()), table["sizes"])
+
+
+def _size_offset(size: int, offsets: Sequence[int]) -> int:
+    """Interpolate between memories of a power of two of statements."""
+    power = min(size.bit_length() - 1, len(offsets) - 1)
+    if power == len(offsets) - 1:
+        return offsets[-1]
+    below, above = offsets[power], offsets[power + 1]
+    return below + (above - below) * (size - (1 << power)) // (1 << power)
+
+
 @lru_cache(maxsize=8)
 def _columns(totals: tuple[int, ...], chances: tuple[int, ...]) -> tuple[Int64, Int64]:
     return np.array(totals, np.int64), np.array(chances, np.int64)
 
 
 def probabilities(totals: Int64, table: Mapping[str, Sequence[int]]) -> Int64:
-    """Turn totals into probabilities, both in millionths.
+    """Turn totals, as ``level`` corrects them, into probabilities, both in millionths.
 
     Args:
         totals: (n,).

@@ -7,8 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
-
 from ..memory import decisions, proposals, store, times
 from ..memory.errors import InvalidInputError
 from ..memory.models import (
@@ -26,10 +24,9 @@ from ..memory.record import Snapshot, Transaction
 from ..memory.times import Time
 from ..memory.vectors import Embedded, Progress
 from ..memory.versions import Change, Draft, Subject, Version
-from . import reading, relation, splitting
+from . import neighbours, reading, splitting
 from .library import Library, draft, equality
-from .results import Added, Pair
-from .scoring import Int8
+from .results import Added
 
 MOST_NAME = 200
 """Characters in the name of a subject, a tenant, a context or a source."""
@@ -160,12 +157,13 @@ class Writer:
         known = self._known(subject, drafts)
         fresh = {d.equality: d for d in reversed(drafts) if d.equality not in known}
         new = [d for d in drafts if fresh.get(d.equality) is d]
-        pairs: list[tuple[Draft, Statement, float, str]] = []
+        pairs: list[neighbours.Related] = []
         written: dict[bytes, Version] = {}
         if new:
             embedded = self._library.embed(subject, new, progress)
+            new = neighbours.read(self._library, new, given, embedded.matrix)
             if report:
-                pairs = self._pairs(subject, new, embedded.matrix)
+                pairs = neighbours.pairs(self._library, subject, new, embedded.matrix)
             late, change, versions = self._record.transact(
                 lambda tx: self._write_new(tx, subject, new, embedded)
             )
@@ -178,8 +176,9 @@ class Writer:
         return Added(
             [statements[d.equality] for d in drafts],
             existing=[v.statement for v in known.values()],
-            similar=_reported(pairs, "similar", written),
-            possible_revisions=_reported(pairs, "possible_revision", written),
+            similar=neighbours.reported(pairs, "similar", written),
+            possible_revisions=neighbours.reported(pairs, "possible_revision", written),
+            tensions=neighbours.reported(pairs, "tension", written),
         )
 
     def _write_new(
@@ -272,7 +271,7 @@ class Writer:
     ) -> list[Proposal]:
         """Keep what somebody other than the subject put forward, split into single ones."""
         singles = _singles(text, split=split)
-        return self._put_forward(subject, [_draft(each, given) for each in singles])
+        return self._put_forward(subject, [_draft(each, given) for each in singles], given)
 
     def glean(self, subject: str, singles: Sequence[str], given: Attributes) -> list[Proposal]:
         """Keep single statements out of a conversation, but for what is known or was proposed."""
@@ -282,9 +281,14 @@ class Writer:
             before = proposals.of_subject(snapshot, subject, None)
         known |= {equality(each.text) for each in before}
         new = [each for each in drafts if each.equality not in known]
-        return self._put_forward(subject, new) if new else []
+        return self._put_forward(subject, new, given) if new else []
 
-    def _put_forward(self, subject: str, drafts: Sequence[Draft]) -> list[Proposal]:
+    def _put_forward(
+        self, subject: str, drafts: Sequence[Draft], given: Attributes
+    ) -> list[Proposal]:
+        matrix = self._library.quantised([each.text for each in drafts])
+        drafts = neighbours.read(self._library, drafts, given, matrix)
+
         def write(tx: Transaction) -> list[Proposal]:
             change = store.begin_change(tx, subject)
             return [proposals.write(tx, change, each) for each in drafts]
@@ -340,21 +344,6 @@ class Writer:
             return store.equal_statements(
                 snapshot, found, [d.equality for d in drafts], as_of=found.present()
             )
-
-    def _pairs(
-        self, subject: str, new: Sequence[Draft], matrix: Int8
-    ) -> list[tuple[Draft, Statement, float, str]]:
-        """Find what lies close to new statements, among those in force."""
-        corpus = self._library.corpus(subject)
-        scale = self._library.embedder.scale
-        cosines = matrix.astype(np.float32) @ corpus.matrix.T.astype(np.float32) / (scale * scale)
-        found: list[tuple[Draft, Statement, float, str]] = []
-        for i, j in np.argwhere(cosines >= relation.RELATION_FLOOR).tolist():
-            other, cosine = corpus.versions[j].statement, float(cosines[i, j])
-            found_as = relation.relation(new[i].text, other.text, cosine)
-            if found_as is not None:
-                found.append((new[i], other, cosine, found_as))
-        return sorted(found, key=lambda pair: (-pair[2], pair[1].id))
 
 
 def _weighed(snapshot: Snapshot, subject: str, ids: Sequence[str]) -> list[Version]:
@@ -456,15 +445,3 @@ def _open_version(version: Version) -> Version:
 def _check_open(proposal: Proposal) -> None:
     if proposal.status != "open":
         raise InvalidInputError(f"proposal {proposal.id} was {proposal.status} before")
-
-
-def _reported(
-    pairs: Sequence[tuple[Draft, Statement, float, str]],
-    wanted: str,
-    written: dict[bytes, Version],
-) -> list[Pair]:
-    return [
-        Pair(written[new.equality].statement, other, cosine)
-        for new, other, cosine, found in pairs
-        if found == wanted and new.equality in written
-    ]

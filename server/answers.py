@@ -38,6 +38,7 @@ def added_value(added: Added) -> dict[str, Any]:
         "existing": added.existing,
         "similar": added.similar,
         "possible_revisions": added.possible_revisions,
+        "tensions": added.tensions,
     }
 
 
@@ -76,6 +77,7 @@ def write_added(page: Page, added: Added) -> None:
     revised = {(pair.statement.id, pair.other.id) for pair in added.possible_revisions}
     similar = [p for p in added.similar if (p.statement.id, p.other.id) not in revised]
     _write_pairs(page, "Close to what is there (nothing was merged):", similar)
+    _write_pairs(page, "Hard to keep together with (both hold):", added.tensions)
 
 
 def _write_pairs(page: Page, title: str, pairs: Sequence[Pair]) -> None:

@@ -231,6 +231,7 @@ class AddedOut(BaseModel):
     existing: list[Statement]
     similar: list[Pair]
     possible_revisions: list[Pair]
+    tensions: list[Pair]
 
 
 class RetrievalOut(BaseModel):

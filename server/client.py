@@ -116,7 +116,7 @@ class Remote:
 
     def _add(self, subject: str, said: Mapping[str, Any]) -> Added:
         given = self._ask("POST", f"{of_subject(subject)}/statements", said).value
-        pairs = ("similar", "possible_revisions")
+        pairs = ("similar", "possible_revisions", "tensions")
         reports: Any = {name: read(list[Pair], given[name]) for name in pairs}
         existing = read(list[Statement], given["existing"])
         return Added(read(list[Statement], given["statements"]), existing=existing, **reports)

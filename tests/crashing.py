@@ -87,14 +87,14 @@ class _Hand:
     def add(self, holdfast: Holdfast, subject: str, own: list[str]) -> None:
         texts = self._texts(self._random.choice((1, 2, 3)))
         number = self._begin("add", subject, texts)
-        added = holdfast.add(subject, "\n".join(f"- {text}" for text in texts))
+        added = holdfast.add(subject, "\n".join(f"- {text}" for text in texts), kind="value")
         self._end(number, "add", [(s.id, s.text) for s in added])
         own += [s.id for s in added]
 
     def add_many(self, holdfast: Holdfast, subject: str, own: list[str]) -> None:
         texts = self._texts(self._random.randint(2, 8))
         number = self._begin("add_many", subject, texts)
-        added = holdfast.add_many(subject, texts, split=False)
+        added = holdfast.add_many(subject, texts, split=False, kind="value")
         self._end(number, "add_many", [(s.id, s.text) for s in added])
         own += [s.id for s in added]
 

@@ -17,13 +17,13 @@ from benchmarks import (
     metrics,
     product,
     quality,
-    rankers,
     speed,
     speed_table,
 )
 from benchmarks.datasets import Item, Query, Set
 from benchmarks.rankers import Dense, Product, Ranking
 from holdfast import Holdfast
+from holdfast.retrieval.embedder import open_embedder
 
 ROOT = Path(__file__).parent.parent
 
@@ -123,29 +123,20 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def memories(tmp_path: Path) -> Path:
-    """A file in the format of whole memories."""
-    path = tmp_path / "memories.jsonl"
-    _write(
-        path,
-        [
-            {
-                "id": f"m{i}",
-                "split": split,
-                "statements": [
-                    {"id": "s1", "text": "I never eat nuts.", "kind": "boundary",
-                     "strength": "must", "scope": "topical"},
-                    {"id": "s2", "text": "Be blunt with me.", "kind": "preference",
-                     "strength": "should", "scope": "always"},
-                ],
-                "prompts": [
-                    {"prompt": f"cakes with nuts for {i} guests?", "relevant": ["s1"]},
-                    {"prompt": f"what is {i} times seven?", "relevant": []},
-                ],
-            }
-            for i, split in enumerate(["train", "dev"])
+def own(tmp_path: Path) -> Path:
+    """A labelled memory of somebody's own."""
+    path = tmp_path / "mine.json"
+    memory = {
+        "statements": [
+            {"id": "s1", "text": "I never eat nuts.", "strength": "must"},
+            {"id": "s2", "text": "Be blunt with me.", "scope": "always"},
         ],
-    )  # fmt: skip
+        "prompts": [
+            {"prompt": "cakes with nuts for nine guests?", "relevant": ["s1"]},
+            {"prompt": "what is nine times seven?", "relevant": []},
+        ],
+    }
+    path.write_text(json.dumps(memory), encoding="utf-8")
     return path
 
 
@@ -168,37 +159,68 @@ def test_the_group_of_an_absent_topic_is_taken_out(data: Path) -> None:
     assert [item.id for item in found.users["ada without food"]] == ["ada/early"]
 
 
-def test_memories_are_split_and_keep_what_is_said_of_their_statements(memories: Path) -> None:
-    found = datasets.read_memories(memories, "dev")
-    assert [item.id for item in found.users["m1"]] == ["m1/s1", "m1/s2"]
-    assert found.users["m1"][1].scope == "always"
-    assert len(datasets.read_memories(memories, None).users) == 2
+def test_memories_are_split_and_keep_what_is_said_of_their_statements() -> None:
+    found = datasets.read_memories("dev")
+    assert len(found.users) == 16
+    assert [item.id for item in found.users["m04"]][:2] == ["m04/s01", "m04/s02"]
+    scopes = {item.id: item.scope for items in found.users.values() for item in items}
+    assert "always" in scopes.values()
+    assert {scopes[i] for query in found.queries for i in query.relevant} == {"topical"}
+    others = datasets.read_asked_of_others("dev")
+    assert set(others.users) == set(found.users)
+    assert len(others.queries) == 640
 
 
-def test_dense_leaves_out_always_statements_and_ranks_by_cosine(memories: Path) -> None:
-    ranked = Dense("dense", FakeEmbedder().embed).rank(datasets.read_memories(memories, "dev"))
-    assert [ranking.ids for ranking in ranked] == [["m1/s1"], ["m1/s1"]]
+def test_a_memory_of_ones_own_is_read_and_a_wrong_label_is_named(own: Path) -> None:
+    found = datasets.read_own(own)
+    assert [(i.id, i.strength, i.scope) for i in found.users["mine"]] == [
+        ("mine/s1", "must", "topical"),
+        ("mine/s2", None, "always"),
+    ]
+    own.write_text(own.read_text(encoding="utf-8").replace('["s1"]', '["s9"]'), encoding="utf-8")
+    with pytest.raises(SystemExit, match="s9"):
+        datasets.read_own(own)
+
+
+def test_dense_leaves_out_always_statements_and_ranks_by_cosine(own: Path) -> None:
+    ranked = Dense("dense", FakeEmbedder().embed).rank(datasets.read_own(own))
+    assert [ranking.ids for ranking in ranked] == [["mine/s1"], ["mine/s1"]]
     assert ranked[0].scores[0] > ranked[1].scores[0]
 
 
 def test_the_whole_report_is_measured_and_printed(
-    data: Path, memories: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     product = Product()
+    asked = Namespace(data=data, sets=["prefeval_a"], memory=[own], only=["public"])
     try:
         report = quality.measure(
-            data, ["prefeval_a"], memories, [product, Dense("dense int8", rankers.bundled())], str
+            asked, [product, Dense("dense int8", open_embedder("bundled").embed)], str
         )
     finally:
         product.close()
     ranking = {(row["set"], row["method"]): row for row in report["ranking"]}
     assert ranking["PrefEval A users", "Holdfast"]["recall@1"] == 1.0
     assert ranking["PrefEval A users", "dense int8"]["difference recall@1"].mean == 0.0
+    assert ranking["mine.json", "Holdfast"]["recall@1"] == 1.0
     fired = {(r["set"], r["method"]): r["fired"] for r in report["selection"] if r["negative"]}
     assert fired["unrelated prompts", "dense int8"] == 2 / 40
     console = quality.Console(width=150)
     quality.show(console, report | {"baseline": None})
-    assert "PrefEval A users (2)" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "PrefEval A users (2)" in shown
+    assert "mine.json (1)" in shown
+
+
+def test_what_is_missed_is_counted_by_why() -> None:
+    items = {"u": [Item("a", "I never eat nuts.", "boundary"), Item("b", "No debts.", "value")]}
+    asked = Set("s", "s", items, [Query("u", "a cake with nuts", frozenset({"a", "b"}))])
+    rows = quality.class_rows(asked, {"it": [Ranking(["a", "b"], [1, 0], frozenset({"a"}))]})
+    found = {row["class"]: (row["pairs"], row["recall@3"], row["injected"]) for row in rows}
+    assert found["they share a word"] == (1, 1.0, 1.0)
+    assert found["they share no word"] == (1, 1.0, 0.0)
+    assert found["a boundary"] == (1, 1.0, 1.0)
+    assert found["prompts under 9 words"] == (2, 1.0, 0.5)
 
 
 def test_equal_statements_of_a_set_are_one_statement_with_both_ids() -> None:

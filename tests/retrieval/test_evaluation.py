@@ -83,6 +83,11 @@ def test_a_statement_scores_the_same_beside_other_subjects(
     together = evaluate(corpora, query, POLICY, table)
     alone = [evaluate([corpus], query, POLICY, table) for corpus in corpora]
     assert together.scores.total.tolist() == [t for o in alone for t in o.scores.total.tolist()]
+    table = {
+        name: table[name] for name in ("totals", "probabilities")
+    }  # without what else is there
+    together = evaluate(corpora, query, POLICY, table)
+    alone = [evaluate([corpus], query, POLICY, table) for corpus in corpora]
     assert together.probability.tolist() == [p for o in alone for p in o.probability.tolist()]
 
 

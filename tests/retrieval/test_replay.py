@@ -133,7 +133,7 @@ def test_a_statement_altered_in_the_database_is_noticed(
     ("said", "named"),
     [
         ({"text": "I love night boats"}, "the injected bytes"),
-        ({"contexts": ["home"]}, "verdict of 1 candidates"),
+        ({"contexts": ["home"]}, r"verdict of \d candidates"),
     ],
 )
 def test_words_altered_by_somebody_with_the_key_are_noticed(
@@ -428,7 +428,7 @@ def test_at_another_date_what_held_then_would_have_been_injected(fake: Holdfast)
     fake.add("ada", "I love slow trains", valid_from="2020-01-01", valid_to="2021-01-01")
     fake.add("ada", "I love night trains", valid_from="2021-01-01")
     fake.add("ada", "I hate boats", valid_from="2019-01-01")
-    found = fake.retrieve("ada", "Which trains?", threshold=0.3)
+    found = fake.retrieve("ada", "Which trains?", threshold=0.45)
     assert texts_of(found.injected) == ["I love night trains"]
     otherwise = fake.replay(str(found.evidence_id), as_of="2020-06-01")
     assert texts_of(otherwise.added) == ["I love slow trains"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from holdfast import InvalidInputError
 from holdfast.retrieval import request
 from holdfast.retrieval.context import CLOSING, OPENING
-from holdfast.retrieval.request import Segment, parse, segment_turn
+from holdfast.retrieval.request import Segment, parse, refers_back, segment_turn
 
 ASK = "Could you recommend three desserts that I must try while I am in Palermo?"
 ORDER = "Recommend three desserts that I must try while I am in Palermo."
@@ -172,13 +172,79 @@ CHAT: list[dict[str, Any]] = [
 ]
 
 
+NEW = "Draft an invitation for the neighbours to a picnic by the river."
+
+
 def test_the_last_user_turn_leads_and_earlier_ones_count_less_and_less() -> None:
+    assert parse([*CHAT, user(NEW)]).segments == (
+        Segment(NEW, 1000),
+        Segment("fifth", 800),
+        Segment("fourth", 700),
+        Segment("third", 600),
+    )
+
+
+def test_where_the_last_turn_refers_back_the_one_before_counts_as_much() -> None:
     assert parse(CHAT).segments == (
         Segment("fifth", 1000),
-        Segment("fourth", 800),
-        Segment("third", 700),
-        Segment("second", 600),
+        Segment("fourth", 1000),
+        Segment("third", 900),
+        Segment("second", 800),
     )
+
+
+def test_what_the_assistant_said_counts_where_the_last_turn_takes_it_up() -> None:
+    block = f"{OPENING}\nintroduction\n- [st_1] I never eat nuts\n{CLOSING}"
+    offer = {"role": "assistant", "content": f"Shall I book the steak house for six?\n{block}"}
+    asked = [user("Somewhere to eat on Friday"), offer, user("yes, do that")]
+    assert parse(asked).segments == (
+        Segment("yes, do that", 1000),
+        Segment("Shall I book the steak house for six?", 1000),
+        Segment("Somewhere to eat on Friday", 1000),
+    )
+    parts = [
+        {"type": "text", "text": "Shall I book the steak house for six?"},
+        {"type": "tool_use"},
+    ]
+    assert parse([asked[0], {**offer, "content": parts}, asked[2]]) == parse(asked)
+    other = {**offer, "content": "Shall I book the fish shop?"}
+    assert parse([asked[0], other, asked[2]]).digest != parse(asked).digest
+    assert [s.text for s in parse([asked[0], offer, user(NEW)]).segments] == [
+        NEW,
+        "Somewhere to eat on Friday",
+    ]
+    tool = {"role": "tool", "content": "TOOL"}
+    assert len(parse([asked[0], offer, tool, asked[2]]).segments) == 2, "not the last thing said"
+
+
+@pytest.mark.parametrize(
+    ("text", "back"),
+    [
+        ("yes, do that", True),
+        ("the second one then", True),
+        ("and for Thursday?", True),
+        ("make it shorter but keep the point", True),
+        ("perfect, send it", True),
+        ("Draft an invitation for the neighbours.", False),
+        ("Find me flights to Tokyo in May", False),
+        ("What are must-try dishes in Thailand?", False),
+    ],
+)
+def test_a_turn_that_asks_nothing_by_itself_refers_back(text: str, back: bool) -> None:
+    assert refers_back(text) is back
+
+
+def test_sentences_hold_every_word_each_short_enough_to_be_read() -> None:
+    text = "One short sentence here. Ja. " + "word " * 300 + "end. " + "字" * 3_000
+    (turn,) = parse(text).turns
+    assert turn.whole is None
+    assert turn.sentences[0] == "One short sentence here. Ja."
+    assert sum(each.split().count("word") for each in turn.sentences) >= 60
+    assert all(len(each.split()) <= 64 for each in turn.sentences)
+    many = " ".join(f"This is the sentence number {n}." for n in range(5_000))
+    (turn,) = parse(many).turns
+    assert len(turn.sentences) <= 401
+    assert turn.sentences[-1] == "This is the sentence number 4999."
 
 
 def test_a_turn_said_twice_counts_by_its_last() -> None:
@@ -206,7 +272,7 @@ def test_nothing_but_the_users_own_words_gives_a_segment() -> None:
         user(
             [
                 {"type": "image_url", "image_url": {"url": "https://example.org/IMAGE"}},
-                {"type": "input_text", "text": "openai words"},
+                {"type": "input_text", "text": NEW},
                 {"type": "input_file", "filename": "FILE"},
             ]
         ),
@@ -215,7 +281,7 @@ def test_nothing_but_the_users_own_words_gives_a_segment() -> None:
     ]
     before = copy.deepcopy(messages)
     assert parse(messages).segments == (
-        Segment("openai words", 1000),
+        Segment(NEW, 1000),
         Segment("anthropic words", 800),
     )
     assert messages == before

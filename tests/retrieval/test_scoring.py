@@ -109,6 +109,69 @@ def test_query_terms_are_unique_and_bounded() -> None:
     assert query_terms(["night train", "train"]) == ["night", "train"]
 
 
+MEMORY = {"gap": (900,), "floor": (200_000,), "sizes": (-100, -50, 0, 40, 90)}
+TOTALS = hnp.arrays(np.int64, st.integers(1, 40), elements=st.integers(-200_000, 1_200_000))
+
+
+@given(TOTALS, st.data())
+def test_levels_keep_the_order_of_the_totals_that_compete(
+    totals: np.ndarray, data: st.DataObject
+) -> None:
+    counted = data.draw(hnp.arrays(np.bool_, len(totals)))
+    found = scoring.level(totals, counted, MEMORY)
+    assert found.dtype == np.int64
+    own, levels = totals[counted], found[counted]
+    order = np.argsort(own, kind="stable")
+    rises = np.diff(own[order]) > 0
+    assert (np.diff(levels[order])[rises] > 0).all()
+    assert (np.diff(levels[order])[~rises] == 0).all()
+
+
+def test_each_segment_is_looked_at_by_itself() -> None:
+    dense = np.array([[600_000, 100_000], [400_000, 100_000], [0, 900_000]])
+    lexical = np.array([0, 500_000, 0])
+    counted = np.array([True, True, True])
+    found = scoring.levels(dense, lexical, counted, MEMORY)
+    share = np.array([0, 50_000, 0])
+    each = [scoring.level(dense[:, j] + share, counted, MEMORY) for j in (0, 1)]
+    assert found.tolist() == np.maximum(*each).tolist()
+    assert found[0] == each[0][0], "the other segment's winner does not push it down"
+    none = scoring.levels(dense[:, :0], lexical, counted, MEMORY)
+    assert none.tolist() == scoring.level(share, counted, MEMORY).tolist()
+
+
+def test_a_table_without_memory_leaves_totals_as_they_are() -> None:
+    totals = np.array([5, 7])
+    assert scoring.level(totals, np.array([True, True]), {}).tolist() == [5, 7]
+    assert scoring.level(totals, np.array([False, False]), MEMORY).tolist() == [5, 7]
+
+
+def test_what_leads_gains_and_what_trails_loses() -> None:
+    totals = np.array([600_000, 400_000, 100_000, 900_000])
+    counted = np.array([True, True, True, False])  # the last one competes with none
+    found = scoring.level(totals, counted, MEMORY)
+    size = -50 + (0 - -50) * (3 - 2) // 2
+    assert found.tolist() == [
+        600_000 + (600_000 - 400_000) * 900 // 1000 - size,
+        400_000 + (400_000 - 600_000) * 900 // 1000 - size,
+        100_000 + (100_000 - 600_000) * 900 // 1000 - size,
+        900_000 + (900_000 - 600_000) * 900 // 1000 - size,
+    ]
+    alone = scoring.level(totals[:1], np.array([True]), MEMORY)
+    assert alone.tolist() == [600_000 + (600_000 - 200_000) * 900 // 1000 + 100]
+    level = scoring.level(totals[[0, 0]], np.array([True, True]), MEMORY)
+    assert level.tolist() == [600_000 + 50] * 2, "neither leads"
+
+
+def test_the_size_counts_between_powers_of_two_and_no_more_beyond_the_last() -> None:
+    totals = np.zeros(64, np.int64)
+    table = MEMORY | {"gap": (0,), "sizes": (0, 10, 20, 40)}
+    sizes = {
+        n: -int(scoring.level(totals[:n], np.ones(n, bool), table)[0]) for n in (1, 2, 3, 6, 8, 64)
+    }
+    assert sizes == {1: 0, 2: 10, 3: 15, 6: 30, 8: 40, 64: 40}
+
+
 @given(
     hnp.arrays(np.int64, st.integers(0, 50), elements=st.integers(-2_000_000, 2_000_000)),
 )

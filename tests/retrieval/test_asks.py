@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+from fakes import FakeEmbedder
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holdfast import Holdfast
+from holdfast.retrieval import asks
+from holdfast.retrieval.embedder import BundledEmbedder
+from holdfast.retrieval.request import parse
+
+ASK = "Could you recommend three desserts that I must try while I am in Palermo?"
+TOLD = [
+    "The northern pumping station was rebuilt after the flood.",
+    "Its two turbines lift forty cubic metres a second.",
+    "Water from the lower canal reaches it through a brick culvert.",
+    "The engineers logged every stoppage in a bound ledger.",
+    "In the dry months only one of the pumps is run.",
+    "A plaque by the gate names the men who dug the basin.",
+]
+
+
+@pytest.fixture(scope="module")
+def embedder() -> BundledEmbedder:
+    return BundledEmbedder()
+
+
+def pasted(times: int) -> str:
+    return "\n\n".join(" ".join(TOLD[n % 2 :]) for n in range(times))
+
+
+def test_a_short_prompt_of_one_sentence_is_embedded_once(embedder: BundledEmbedder) -> None:
+    heard = asks.hear(parse(ASK), embedder)
+    assert [(s.text, s.weight) for s in heard.segments] == [(ASK, 1000)]
+    assert heard.vectors.shape == (1, embedder.dimensions)
+    assert heard.vectors.dtype == np.int8
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+def test_what_asks_is_found_among_much_that_is_told(embedder: BundledEmbedder, place: str) -> None:
+    before = pasted(0 if place == "first" else 6)
+    after = pasted(0 if place == "last" else 6)
+    heard = asks.hear(parse(f"{before}\n\n{ASK}\n\n{after}"), embedder)
+    weights = {segment.text: segment.weight for segment in heard.segments}
+    assert weights[ASK] == 1000
+    assert len(weights) < 10, "what is only told is left out"
+
+
+def test_what_asks_in_a_short_turn_counts_by_itself_where_the_rest_tells(
+    embedder: BundledEmbedder,
+) -> None:
+    text = f"{TOLD[0]} {ASK}"
+    weights = {s.text: s.weight for s in asks.hear(parse(text), embedder).segments}
+    assert weights == {text: 1000, ASK: 1000}
+    both = f"{ASK} Which of them keep for a day on the train?"
+    weights = {s.text: s.weight for s in asks.hear(parse(both), embedder).segments}
+    assert weights == {both: 1000}, "all of it asks"
+
+
+def test_earlier_turns_count_less_and_no_sentence_of_theirs_asks(embedder: BundledEmbedder) -> None:
+    messages = [
+        {"role": "user", "content": f"{ASK} {TOLD[1]}"},
+        {"role": "user", "content": "Translate the letter from the tax office into plain English."},
+    ]
+    weights = {s.text: s.weight for s in asks.hear(parse(messages), embedder).segments}
+    assert weights == {messages[1]["content"]: 1000, messages[0]["content"]: 800}
+
+
+def test_without_a_head_for_the_embedder_rules_pick_the_segments() -> None:
+    asked = parse(f"{pasted(6)}\n\n{ASK}")
+    heard = asks.hear(asked, FakeEmbedder())
+    assert heard.segments == asked.segments
+    assert len(heard.vectors) == len(asked.segments)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.sampled_from([*TOLD, ASK, "Yes.", "字" * 200, "x" * 900]), min_size=1, max_size=12)
+)
+def test_whatever_is_asked_has_a_vector_for_every_segment(parts: list[str]) -> None:
+    heard = asks.hear(parse(" ".join(parts)), BundledEmbedder())
+    assert len(heard.segments) == len(heard.vectors) > 0
+    assert len({segment.text for segment in heard.segments}) == len(heard.segments)
+    assert all(0 < segment.weight <= 1000 for segment in heard.segments)
+
+
+def test_a_request_with_pasted_matter_replays(bundled: Holdfast) -> None:
+    bundled.add("ada", "I never eat nuts: one crumb of cashew and I'm in hospital.")
+    text = f"{pasted(6)}\n\n{ASK}\n\n{pasted(6)}"
+    found = bundled.retrieve("ada", text)
+    assert found.evidence_id is not None
+    assert bundled.replay(found.evidence_id, request=text).same
