@@ -2,8 +2,8 @@
 
 A commit waits for the disk; with one a write, that wait bounds all writers together. Here
 one thread runs the jobs of all, in the order in which they came, each behind a savepoint
-(where there are several) so that one that fails undoes itself alone, and commits once. Each caller waits until the
-commit is durable. It knows nothing of what a job writes.
+(where there are several) so that one that fails undoes itself alone, and commits once. Each
+caller waits until the commit is durable. It knows nothing of what a job writes.
 """
 
 import threading
