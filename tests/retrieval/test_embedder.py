@@ -1,3 +1,4 @@
+import base64
 import json
 import shutil
 import subprocess
@@ -235,3 +236,13 @@ def test_the_model_card_names_the_hashes_of_the_files_beside_it():
     for name, digest in config["sha256"].items():
         assert f"`{name}`" in card
         assert digest in card
+
+
+def test_the_bundled_model_agrees_with_the_weights_it_was_made_from():
+    kept = json.loads(Path(__file__).with_name("tuned_vectors.json").read_text(encoding="utf-8"))
+    raw = np.frombuffer(base64.b64decode(kept["vectors"]), "<f2").astype(np.float32)
+    expected = raw.reshape(len(kept["texts"]), -1)
+    cosines = (BundledEmbedder().embed(kept["texts"]) * expected).sum(1)
+    assert len(cosines) == 40
+    assert cosines.mean() >= 0.99
+    assert cosines.min() >= 0.98

@@ -1,4 +1,3 @@
-import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -32,33 +31,6 @@ def weights() -> Path:
 @pytest.fixture(scope="module")
 def official(weights: Path) -> Embedder:
     return open_embedder(f"sentence-transformers:{weights}", threads=1)
-
-
-def sentences(count: int) -> list[str]:
-    """Sentences of the repository's own code and documents, evenly spaced."""
-    root = Path(__file__).parents[2]
-    paths = [
-        path
-        for folder in ("memory", "retrieval", "server", "tests", "training", "docs")
-        for path in sorted((root / folder).rglob("*"))
-        if path.suffix in {".py", ".md"}
-    ]
-    found = [
-        " ".join(sentence.split())
-        for path in paths
-        for sentence in re.split(r"(?<=[.!?])\s+|\n\s*\n", path.read_text(encoding="utf-8"))
-        if 20 <= len(sentence) <= 300 and sentence.count(" ") >= 3
-    ]
-    unique = list(dict.fromkeys(found))
-    return unique[:: max(1, len(unique) // count)][:count]
-
-
-def test_the_bundled_model_agrees_with_the_official_weights_over_500_texts(official: Embedder):
-    texts = sentences(500)
-    assert len(texts) == 500
-    cosines = (open_embedder("bundled").embed(texts) * official.embed(texts)).sum(1)
-    assert cosines.mean() >= 0.99
-    assert cosines.min() >= 0.97
 
 
 def test_a_text_has_the_same_vector_in_any_company(official: Embedder):
