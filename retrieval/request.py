@@ -144,7 +144,10 @@ def refers_back(text: str) -> bool:
 def _pieces_of(turn: str, weight: int) -> Turn:
     plain = turn.split()
     short = len(plain) <= SHORT_WORDS and len(turn) <= 12 * SHORT_WORDS
-    return Turn(" ".join(plain) if short else None, tuple(_sentences(turn)), weight)
+    whole = " ".join(plain)
+    if short and _SENTENCE_END.search(turn) is None:
+        return Turn(whole, (whole,), weight)
+    return Turn(whole if short else None, tuple(_sentences(turn)), weight)
 
 
 def _sentences(text: str) -> list[str]:

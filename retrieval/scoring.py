@@ -201,17 +201,21 @@ def level(totals: Int64, counted: NDArray[np.bool_], table: Mapping[str, Sequenc
     Returns:
         (n,), in millionths; their order among the counted is that of the totals.
     """
-    if "gap" not in table or not counted.any():
+    if "gap" not in table:
+        return totals
+    own = totals[counted]
+    if not own.size:
         return totals
     (gap,), (floor,) = table["gap"], table["floor"]
-    highest = np.sort(totals[counted])[::-1][:2]
-    first = int(highest[0])
-    second = max(int(highest[-1]) if len(highest) > 1 else floor, floor)
-    rivals = np.full(len(totals), max(first, floor), np.int64)
-    if len(leaders := np.flatnonzero(counted & (totals == first))) == 1:
-        rivals[leaders] = second
-    lead = (totals - rivals) * gap // 1000
-    return totals + lead - _size_offset(int(counted.sum()), table["sizes"])
+    first = max(int(own.max()), floor)
+    found = totals + (totals - first) * gap // 1000 - _size_offset(own.size, table["sizes"])
+    leaders = np.flatnonzero(counted & (totals == int(own.max())))
+    if leaders.size == 1:  # its best rival is the second
+        second = max(int(np.partition(own, -2)[-2]), floor) if own.size > 1 else floor
+        found[leaders] += ((totals[leaders] - second) * gap // 1000) - (
+            (totals[leaders] - first) * gap // 1000
+        )
+    return found
 
 
 def _size_offset(size: int, offsets: Sequence[int]) -> int:
