@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from training import labelled
-
-Row = dict[str, Any]
+from training.labelled import Row, json_lines
 
 FILES = {
     "prefeval_a": ("prefeval_a/corpus.jsonl", "prefeval_a/queries.jsonl"),
@@ -68,12 +67,6 @@ class Set:
     queries: list[Query] = field(default_factory=list[Query])
 
 
-def rows(path: Path) -> list[Row]:
-    """Read a file of JSON lines."""
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines if line.strip()]
-
-
 def by_user(corpus: Sequence[Row]) -> dict[str, list[Item]]:
     """Group the statements of a corpus by user, in their order."""
     users: dict[str, list[Item]] = {}
@@ -88,28 +81,29 @@ def read_set(data: Path, name: str) -> Set:
     return Set(
         name,
         TITLES[name],
-        by_user(rows(data / corpus)),
-        [Query(q["user"], q["text"], frozenset(q["relevant"])) for q in rows(data / queries)],
+        by_user(json_lines(data / corpus)),
+        [Query(q["user"], q["text"], frozenset(q["relevant"])) for q in json_lines(data / queries)],
     )
 
 
 def read_unrelated(data: Path, seed: int) -> Set:
     """Ask each prompt on which nothing bears of a random PrefEval user."""
-    users = by_user(rows(data / FILES["prefeval_a"][0]))
+    users = by_user(json_lines(data / FILES["prefeval_a"][0]))
     names = sorted(users)
     generator = random.Random(seed)
     queries = [
-        Query(generator.choice(names), row["text"], frozenset()) for row in rows(data / NEGATIVES)
+        Query(generator.choice(names), row["text"], frozenset())
+        for row in json_lines(data / NEGATIVES)
     ]
     return Set("unrelated", "unrelated prompts", users, queries)
 
 
 def read_absent(data: Path) -> Set:
     """Ask PrefEval's queries of users from whom the query's group of topics was taken out."""
-    corpus = rows(data / FILES["prefeval_a"][0])
+    corpus = json_lines(data / FILES["prefeval_a"][0])
     users: dict[str, list[Item]] = {}
     queries: list[Query] = []
-    for row in rows(data / ABSENT):
+    for row in json_lines(data / ABSENT):
         user = f"{row['user']} without {row['exclude_group']}"
         if user not in users:
             users[user] = [
@@ -178,5 +172,10 @@ def _memories(split: str | None) -> list[Row]:
     ]
 
 
+def relevant(user: str, row: Row) -> frozenset[str]:
+    """Give the ids of the statements that bear, as the sets name them."""
+    return frozenset(f"{user}/{i}" for i in row["relevant"])
+
+
 def _labelled(user: str, row: Row) -> Query:
-    return Query(user, row["prompt"], frozenset(f"{user}/{i}" for i in row["relevant"]))
+    return Query(user, row["prompt"], relevant(user, row))

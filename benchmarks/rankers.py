@@ -76,8 +76,7 @@ class Product:
         users = [user for user in data.users if user in asked]
         known = self._known.setdefault(data.name, {})
         known.update({user: self._add(data, user) for user in users if user not in known})
-        ids = known
-        return [self._ask(data, query.user, query.text, ids) for query in data.queries]
+        return [self._ask(data, query.user, query.text, known) for query in data.queries]
 
     def _add(self, data: Set, user: str) -> dict[str, list[str]]:
         """Store a user's statements; equal ones are one statement with several ids."""

@@ -7,11 +7,10 @@ labelled for, through the real engine at its defaults.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from training import labelled
 
-from .datasets import Query, Set, memory_items
+from .datasets import Query, Set, memory_items, relevant
 from .metrics import Selection, selection
 from .rankers import Product
 from .telling import Say
@@ -46,7 +45,7 @@ def measure(product: Product, say: Say) -> tuple[list[Row], list[tuple[str, int,
     rows = [_asked(product, Set("long", title, users, queries)) for title, queries in _long()]
     say("conversations")
     told = [
-        Query(case["memory"], case["messages"], _ids(case))
+        Query(case["memory"], case["messages"], relevant(case["memory"], case))
         for case in labelled.rows("conversations.jsonl")
     ]
     bare = [Query(q.user, q.text[-1]["content"], q.relevant) for q in told]
@@ -61,15 +60,11 @@ def _asked(product: Product, asked: Set) -> Row:
     return Row(asked.title, len(asked.queries), chosen)
 
 
-def _ids(case: dict[str, Any]) -> frozenset[str]:
-    return frozenset(f"{case['memory']}/{i}" for i in case["relevant"])
-
-
 def _long() -> list[tuple[str, list[Query]]]:
     """Give the asks alone, and hidden at the beginning, the end and anywhere of many words."""
     chance = random.Random(SEED)
     asks = labelled.rows("asks.jsonl")
-    passages = _lines("passages.txt")
+    passages = labelled.half("passages.txt", left_out=True)
 
     def hidden(text: str, place: float | None) -> str:
         parts = _some(passages, WORDS, chance)
@@ -78,7 +73,7 @@ def _long() -> list[tuple[str, list[Query]]]:
         return "\n\n".join(parts)
 
     places = (("first", 0.0), ("last", 1.0), ("anywhere", None))
-    alone = [Query(case["memory"], case["prompt"], _ids(case)) for case in asks]
+    alone = [Query(case["memory"], case["prompt"], relevant(case["memory"], case)) for case in asks]
     return [
         ("asks alone", alone),
         *(
@@ -87,11 +82,6 @@ def _long() -> list[tuple[str, list[Query]]]:
             for name, place in places
         ),
     ]  # fmt: skip
-
-
-def _lines(name: str) -> list[str]:
-    """Give the half of a file's lines that ``training.heads`` was not fitted on."""
-    return (labelled.DATA / name).read_text(encoding="utf-8").splitlines()[1::2]
 
 
 def _some(passages: Sequence[str], words: int, chance: random.Random) -> list[str]:
@@ -122,7 +112,8 @@ def _under_attack(product: Product, say: Say) -> list[tuple[str, int, int]]:
         for boundary in sorted(i for i in found.injected if strengths[i] == "must")
     ]
     hits = chance.sample(hits, min(MOST_TAMPERED, len(hits)))
-    passages, attacks = _lines("passages.txt"), _lines("attacks.txt")
+    passages = labelled.half("passages.txt", left_out=True)
+    attacks = labelled.half("attacks.txt", left_out=True)
 
     def noise() -> str:
         return " ".join(" ".join(_some(passages, NOISE, chance)).split()[:NOISE])

@@ -114,28 +114,18 @@ def query_terms(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(word for text in texts for word in words(text)))[:MOST_TERMS]
 
 
-def score(
-    matrix: Int8,
-    queries: Int8,
-    weights: Sequence[int],
-    lexical: Int64,
-    *,
-    scale: int,
-) -> Scores:
-    """Score every statement against a request, exactly.
+def by_segment(matrix: Int8, queries: Int8, weights: Sequence[int], *, scale: int) -> Int64:
+    """Score every statement against each segment of a request, exactly.
 
     Args:
         matrix: (n, d), the statements' vectors.
         queries: (s, d), the segments' vectors.
         weights: s weights of the segments, in thousandths.
-        lexical: (n,), the lexical part, in millionths.
         scale: by which normalised vectors were multiplied to become int8.
+
+    Returns:
+        The dense part: (n, s), in millionths.
     """
-    return best(by_segment(matrix, queries, weights, scale=scale), lexical)
-
-
-def by_segment(matrix: Int8, queries: Int8, weights: Sequence[int], *, scale: int) -> Int64:
-    """Give the dense part of every statement for each segment: (n, s), in millionths."""
     if not len(queries) or not len(matrix):
         return np.zeros((len(matrix), len(queries)), np.int64)
     dots = _exact_dots(matrix, queries).astype(np.int64)
@@ -143,7 +133,12 @@ def by_segment(matrix: Int8, queries: Int8, weights: Sequence[int], *, scale: in
 
 
 def best(dense: Int64, lexical: Int64) -> Scores:
-    """Give the scores of what counts most over the segments; ``dense`` is (n, s)."""
+    """Give the scores of what counts most over the segments.
+
+    Args:
+        dense: (n, s), as ``by_segment`` gives it.
+        lexical: (n,), the lexical part, in millionths.
+    """
     most = dense.max(axis=1) if dense.shape[1] else np.zeros(len(dense), np.int64)
     return Scores(most, lexical, most + lexical_share(lexical))
 

@@ -138,21 +138,16 @@ def design(asked: Sequence[Asked], floor: int) -> tuple[Floats, NDArray[np.bool_
     parts: list[Floats] = []
     for each in asked:
         total = each.leading / ONE
-        lead = (each.leading - rivals(each.leading, floor)) / ONE
+        lead = leads(each.leading, floor) / ONE
         basis = np.array([_hat(len(total), knot) for knot in range(len(SIZES))])
         parts.append(np.column_stack([total, lead, np.tile(basis, (len(total), 1))]))
     return np.concatenate(parts), np.concatenate([each.bears for each in asked])
 
 
-def rivals(total: NDArray[np.int64], floor: int) -> NDArray[np.int64]:
-    """Give the best other total of each, at least ``floor``, as ``scoring.level`` takes it."""
-    best = np.sort(total)[::-1]
-    found = np.full(len(total), max(int(best[0]), floor), np.int64)
-    if len(best) > 1 and best[0] > best[1]:
-        found[int(total.argmax())] = max(int(best[1]), floor)
-    if len(best) == 1:
-        found[:] = floor
-    return found
+def leads(total: NDArray[np.int64], floor: int) -> NDArray[np.int64]:
+    """Give what each total leads the best other one by, as ``scoring.level`` takes it."""
+    bare = {"gap": (1000,), "floor": (floor,), "sizes": (0,)}
+    return scoring.level(total, np.ones(len(total), np.bool_), bare) - total
 
 
 def _hat(size: int, knot: int) -> float:
@@ -318,7 +313,6 @@ def main() -> None:
     sizes = {size: scorer.asked(dev, size, strangers) for size in (None, 5, 200, 1_000)}
     foreign = scorer.asked(others)
     held: dict[Any, list[tuple[Asked, Floats]]] = {"others": [], **{size: [] for size in sizes}}
-    counted: dict[str, Chosen] = {}
     taken: dict[str, list[tuple[Asked, NDArray[np.bool_]]]] = {"own": [], "others": []}
     for names in folds(foreign):
         table = fit([a for own in sizes.values() for a in own if a.memory not in names])
@@ -336,8 +330,7 @@ def main() -> None:
         error = calibration_error(chance, np.concatenate([each.bears for each, _ in pairs]))
         print(f"  calibration error, dev memories {size or 'as they are'}: {error:.3f}")
     for kind, pairs in taken.items():
-        counted[kind] = count([each for each, _ in pairs], [got for _, got in pairs])
-        print(f"  {kind} prompts: {counted[kind]}")
+        print(f"  {kind} prompts: {count([a for a, _ in pairs], [got for _, got in pairs])}")
     first = [bool(e.bears[e.total.argmax()]) for e in sizes[None] if e.bears.any()]
     print(f"right statement first: {np.mean(first):.3f} of {len(first)}")
     everything = [a for own in sizes.values() for a in own]

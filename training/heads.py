@@ -139,12 +139,11 @@ def _unrelated(embed: Any, weights: Floats) -> Floats:
 
 def fit_ask(embed: Any) -> Floats:
     """Fit what tells a sentence that asks from one that tells; reported on what was left out."""
-    passages = (labelled.DATA / "passages.txt").read_text(encoding="utf-8").splitlines()
-    attacks = (labelled.DATA / "attacks.txt").read_text(encoding="utf-8").splitlines()
 
-    def told(start: int) -> list[str]:
-        sentences = [s for p in passages[start::2] for s in parse(p).turns[0].sentences]
-        return [*sentences, *attacks[start::2]]
+    def told(*, left_out: bool) -> list[str]:
+        passages = labelled.half("passages.txt", left_out=left_out)
+        sentences = [s for p in passages for s in parse(p).turns[0].sentences]
+        return [*sentences, *labelled.half("attacks.txt", left_out=left_out)]
 
     def asked(bags: Sequence[labelled.Bag]) -> list[str]:
         prompts = [parse(text).turns[0] for bag in bags for text in bag.prompts]
@@ -155,13 +154,16 @@ def fit_ask(embed: Any) -> Floats:
         ]  # fmt: skip
 
     asks = asked([*labelled.scenes(), *labelled.memories("train", cued=True)])
-    tells = told(0)
+    tells = told(left_out=False)
     labels = np.array([1] * len(asks) + [0] * len(tells))
     model: Any = LogisticRegression(C=3.0, max_iter=2000, class_weight="balanced")
     model.fit(np.concatenate([embed(asks), embed(tells)]), labels)
     weights = np.vstack([model.coef_.T, model.intercept_[None]]).astype(np.float32)
     weights = np.hstack([-weights / 2, weights / 2])
-    for name, texts in (("dev prompts", asked(labelled.memories("dev"))), ("passages", told(1))):
+    for name, texts in (
+        ("dev prompts", asked(labelled.memories("dev"))),
+        ("passages", told(left_out=True)),
+    ):
         chance = heads.softmax(embed(texts), weights)[:, 1]
         print(f"asks: said of {np.mean(chance >= 0.5):.3f} of {len(texts)} left out, {name}")
     return weights

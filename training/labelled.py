@@ -35,10 +35,20 @@ class Bag:
     """(prompts, statements)."""
 
 
-def rows(name: str, data: Path = DATA) -> list[Row]:
+def json_lines(path: Path) -> list[Row]:
     """Read a file of JSON lines."""
-    with (data / name).open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines if line.strip()]
+
+
+def rows(name: str) -> list[Row]:
+    """Read a file of ``training/data/``."""
+    return json_lines(DATA / name)
+
+
+def half(name: str, *, left_out: bool) -> list[str]:
+    """Give every other line of a file of texts: those that are fitted on, or the others."""
+    return (DATA / name).read_text(encoding="utf-8").splitlines()[int(left_out) :: 2]
 
 
 def scenes() -> list[Bag]:

@@ -19,7 +19,6 @@ another one the vectors differ by rounding (the model card says how much).
 """
 
 import argparse
-import json
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -151,7 +150,6 @@ def training_bags() -> list[Bag]:
 
 def moral_bags(path: Path) -> list[Bag]:
     """Give the pairs of Moral Stories (MIT): a norm, what keeps it and what breaks it."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [
         Bag(
             name=f"moral {number}",
@@ -161,7 +159,7 @@ def moral_bags(path: Path) -> list[Bag]:
             prompts=[row["moral_action"], row["immoral_action"]],
             bears=np.ones((2, 1), np.bool_),
         )
-        for number, row in enumerate(rows)
+        for number, row in enumerate(labelled.json_lines(path))
     ]
 
 

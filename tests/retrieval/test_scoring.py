@@ -8,11 +8,17 @@ from hypothesis.extra import numpy as hnp
 
 from holdfast.retrieval import scoring
 from holdfast.retrieval.calibration import read_table
-from holdfast.retrieval.scoring import ONE, Lexicon, probabilities, query_terms, score, words
+from holdfast.retrieval.scoring import ONE, Lexicon, Scores, probabilities, query_terms, words
 
 SCALE = 400
 WORDS = st.sampled_from("nuts cashew train plane night desk Dubrovnik rent Žana über 42".split())
 TEXTS = st.lists(st.lists(WORDS, max_size=8).map(" ".join), max_size=12)
+
+
+def score(
+    matrix: np.ndarray, queries: np.ndarray, weights: list[int], lexical: np.ndarray, *, scale: int
+) -> Scores:
+    return scoring.best(scoring.by_segment(matrix, queries, weights, scale=scale), lexical)
 
 
 def vectors(rows: int, seed: int, dimensions: int = 384) -> np.ndarray:
