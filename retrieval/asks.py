@@ -43,7 +43,8 @@ def hear(asked: Request, embedder: Embedder) -> Heard:
 
     head = heads.load(embedder.digest)
     if head is None or all(turn.whole and len(turn.sentences) < 2 for turn in asked.turns):
-        return Heard(asked.segments, embed([segment.text for segment in asked.segments]))
+        ruled = asked.segments
+        return Heard(ruled, embed([segment.text for segment in ruled]))
     sentences = [s for turn in asked.turns if turn.weight == WHOLE for s in turn.sentences]
     sentences = list(dict.fromkeys(sentences))
     known = dict(zip(sentences, embed(sentences), strict=True))

@@ -74,8 +74,9 @@ class Segment:
 class Turn:
     """One turn, in pieces short enough for the embedder to read whole."""
 
+    text: str
     whole: str | None
-    """All of it; None: it is too long."""
+    """All of it in one piece; None: it is too long."""
     sentences: tuple[str, ...]
     weight: int
     """What it counts, in thousandths."""
@@ -87,10 +88,18 @@ class Request:
 
     digest: str
     """SHA-256 of the turns that were read, in hexadecimal."""
-    segments: tuple[Segment, ...]
-    """Picked by rules alone."""
     turns: tuple[Turn, ...]
     """The last one first, to pick from with a model (``asks``)."""
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """What stands for it, picked by rules alone."""
+        weights: dict[str, int] = {}
+        for turn in self.turns:
+            for segment in segment_turn(turn.text):
+                scaled = segment.weight * turn.weight // WHOLE
+                weights[segment.text] = max(scaled, weights.get(segment.text, 0))
+        return tuple(Segment(text, weight) for text, weight in weights.items())
 
 
 def parse(request: str | Messages) -> Request:
@@ -117,16 +126,7 @@ def parse(request: str | Messages) -> Request:
     named = hashlib.sha256()
     for turn in (*turns, *([between] if back and between else [])):
         named.update(hashlib.sha256(turn.encode()).digest())
-    segments: dict[str, int] = {}
-    for turn, weight in read:
-        for segment in segment_turn(turn):
-            scaled = segment.weight * weight // WHOLE
-            segments[segment.text] = max(scaled, segments.get(segment.text, 0))
-    return Request(
-        named.hexdigest(),
-        tuple(Segment(text, weight) for text, weight in segments.items()),
-        tuple(_pieces_of(turn, weight) for turn, weight in read),
-    )
+    return Request(named.hexdigest(), tuple(_pieces_of(turn, weight) for turn, weight in read))
 
 
 def refers_back(text: str) -> bool:
@@ -143,11 +143,14 @@ def refers_back(text: str) -> bool:
 
 def _pieces_of(turn: str, weight: int) -> Turn:
     plain = turn.split()
-    short = len(plain) <= SHORT_WORDS and len(turn) <= 12 * SHORT_WORDS
-    whole = " ".join(plain)
-    if short and _SENTENCE_END.search(turn) is None:
-        return Turn(whole, (whole,), weight)
-    return Turn(whole if short else None, tuple(_sentences(turn)), weight)
+    whole = " ".join(plain) if _is_short(turn, plain) else None
+    if whole is not None and _SENTENCE_END.search(turn) is None:
+        return Turn(turn, whole, (whole,), weight)
+    return Turn(turn, whole, tuple(_sentences(turn)), weight)
+
+
+def _is_short(turn: str, plain: Sequence[str]) -> bool:
+    return len(plain) <= SHORT_WORDS and len(turn) <= 12 * SHORT_WORDS
 
 
 def _sentences(text: str) -> list[str]:
@@ -176,7 +179,7 @@ def segment_turn(text: str) -> list[Segment]:
     plain = text.split()
     if not plain:
         return []
-    if len(plain) <= SHORT_WORDS and len(text) <= 12 * SHORT_WORDS:
+    if _is_short(text, plain):
         return [Segment(" ".join(plain), WHOLE)]
     segments = _leads(text)
     for window in _windows(text):
