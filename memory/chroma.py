@@ -7,15 +7,15 @@ number of collections for each embedder.
 """
 
 import contextlib
-import ctypes
 import hashlib
+import math
 import os
 import shutil
 import sqlite3
 import struct
 import threading
+import time
 from collections.abc import Generator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,6 +38,8 @@ PATIENCE = 60.0
 MOST_ROWS = 5_000
 """Rows sent to Chroma at once; it takes at most 5,461."""
 
+GRAIN = 50_000_000
+"""Nanoseconds within which two writes of a file may bear the same time."""
 LEAST_SPACE = 1 << 20
 """Bytes free below which a failure of Chroma is taken for a full disk."""
 
@@ -52,6 +54,7 @@ class ChromaVectors:
         self._collections: dict[str, Any] = {}
         self._opening = threading.Lock()
         self._use = _Use()
+        self._cleared: dict[Path, int] = {}
 
     @property
     def place(self) -> str:
@@ -268,6 +271,21 @@ class ChromaVectors:
         if not (self._folder / "chroma.sqlite3").exists():
             self._let_go()
 
+    def _clear_written(self) -> None:
+        """Clear the unused room of the index files that Chroma has just written.
+
+        It writes the whole room that it reserves, with whatever that memory held before:
+        words of a subject that was erased, for one.
+        """
+        if self._folder is None or _written(self._folder) == self._cleared:
+            return
+        with self.alone():
+            for index, written in _written(self._folder).items():
+                if self._cleared.get(index) != written:
+                    with contextlib.suppress(struct.error):  # cut off: Chroma will fail on it
+                        _clear_unused(index)
+            self._cleared = _written(self._folder, settled=time.time_ns() - GRAIN)
+
     def _has_no_space(self) -> bool:
         try:
             return self._folder is not None and shutil.disk_usage(self._folder).free < LEAST_SPACE
@@ -278,8 +296,9 @@ class ChromaVectors:
     def _guarded(self) -> Generator[None]:
         """Turn whatever Chroma raises into a StorageError, and open it anew next time."""
         try:
-            with self._use.shared(), _clean_memory():
+            with self._use.shared():
                 yield
+            self._clear_written()
         except HoldfastError:
             raise
         except BaseException as error:
@@ -345,42 +364,10 @@ class _Use:
                     self._changed.notify_all()
 
 
-_clean = threading.Lock()
-_cleaning = 0
-
-
-@contextlib.contextmanager
-def _clean_memory() -> Generator[None]:
-    """Have memory cleared when it is handed out, while Chroma works.
-
-    Its index writes the whole room that it reserves to its files, with whatever that memory
-    held before: vectors that were deleted, for one. Only glibc can be told so.
-    """
-    global _cleaning
-    with _clean:
-        _cleaning += 1
-        _set_perturb(_CLEAR)
-    try:
-        yield
-    finally:
-        with _clean:
-            _cleaning -= 1
-            if not _cleaning:
-                _set_perturb(0)
-
-
-_M_PERTURB = -6  # of mallopt(3)
-_CLEAR = 0xFF  # new memory is filled with its complement: zeros
-
-
-def _set_perturb(value: int) -> None:
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # no glibc
-        _libc().mallopt(_M_PERTURB, value)
-
-
-@lru_cache(maxsize=1)
-def _libc() -> Any:
-    return ctypes.CDLL(None)
+def _written(folder: Path, settled: float = math.inf) -> dict[Path, int]:
+    """Tell when each index was last written, in ns; none that was later than ``settled``."""
+    times = {links.parent: links.stat().st_mtime_ns for links in folder.glob("*/length.bin")}
+    return {index: written for index, written in times.items() if written <= settled}
 
 
 def _clear_unused(index: Path) -> None:
@@ -394,9 +381,11 @@ def _clear_unused(index: Path) -> None:
             continue  # of another version: nothing is known of it
         with path.open("r+b") as file:
             file.seek(used * width)
-            file.write(bytes((room - used) * width))
-            file.flush()
-            os.fsync(file.fileno())
+            if file.read().strip(b"\0"):
+                file.seek(used * width)
+                file.write(bytes((room - used) * width))
+                file.flush()
+                os.fsync(file.fileno())
 
 
 def _hang_up(client: Any) -> None:

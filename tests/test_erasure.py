@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -350,6 +351,24 @@ def test_an_erasure_that_was_interrupted_goes_on_when_the_data_are_opened(
         assert hf.verify().verdict == "VERIFIED-ERASED"
         assert not any(hf.doctor().findings.values())
     assert traces(folder, secrets) == set()
+
+
+def test_what_memory_held_before_does_not_stay_in_an_index(tmp_path: Path) -> None:
+    """An index is written with all the room it reserves, whatever that memory held."""
+    with open_with(FakeEmbedder(), tmp_path / "data") as hf:
+        for other, texts in OTHERS.items():
+            hf.add_many(other, texts, split=False)
+        written = list((tmp_path / "data" / "chroma").glob("*/*.bin"))
+        for path in written:
+            if path.name in ("data_level0.bin", "length.bin"):
+                with path.open("r+b") as file:
+                    file.seek(-len(GONE), os.SEEK_END)
+                    file.write(GONE.encode())
+        secrets = Secrets({"word": GONE.encode()})
+        assert len(traces(tmp_path / "data", secrets)) > 10
+        hf.add("acme", "Parcels go by train.")
+        assert traces(tmp_path / "data", secrets) == set()
+        assert not any(hf.doctor().findings.values())
 
 
 def test_the_doctor_finishes_an_erasure_too(
