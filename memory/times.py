@@ -5,6 +5,7 @@ Integers compare and hash the same everywhere; callers see aware datetimes.
 
 import time
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import overload
 
 from .errors import InvalidInputError
@@ -23,6 +24,7 @@ def now() -> int:
     return time.time_ns() // 1000
 
 
+@lru_cache(1024)  # statements of one change share theirs
 def to_datetime(micros: int) -> datetime:
     """Turn microseconds into an aware datetime in UTC."""
     return EPOCH + timedelta(microseconds=micros)

@@ -66,7 +66,7 @@ class Corpus:
         """The words of the statements, indexed."""
         return Lexicon([version.statement.text for version in self.versions])
 
-    @cached_property
+    @property
     def rows(self) -> list[str]:
         """A line for each statement in force: its id, version, and a keyed hash of the rest.
 
