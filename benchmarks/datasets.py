@@ -116,7 +116,7 @@ def read_absent(data: Path) -> Set:
 
 
 def memory_items(split: str | None) -> dict[str, list[Item]]:
-    """Give whole memories of ``training/data/``; ``split``: train, dev, or None for both."""
+    """Give whole memories of ``training/data/``; ``split``: train, dev, test, or None for all."""
     return {
         memory["id"]: [
             Item(f"{memory['id']}/{s['id']}", s["text"], s["kind"], s["strength"], s["scope"])

@@ -51,9 +51,10 @@ def half(name: str, *, left_out: bool) -> list[str]:
     return (DATA / name).read_text(encoding="utf-8").splitlines()[int(left_out) :: 2]
 
 
-def scenes() -> list[Bag]:
+def scenes(split: str = "train") -> list[Bag]:
     """Give the scenes: five statements of one part of life, asked the same twelve prompts."""
-    topical = [row for row in rows("scenes.jsonl") if row["scope"] == "topical"]
+    own = [row for row in rows("scenes.jsonl") if row.get("split", "train") == split]
+    topical = [row for row in own if row["scope"] == "topical"]
     return [_scene(name, list(own)) for name, own in groupby(topical, lambda row: row["scene"])]
 
 
@@ -94,7 +95,7 @@ def memories(split: str, *, cued: bool = False) -> list[Bag]:
     """Give whole memories with what their own person or organisation asks.
 
     Args:
-        split: train or dev.
+        split: train, dev, or test: nothing is fitted on those, and nothing chosen.
         cued: keep the older memories' prompts on which nothing bears, which can be told
             from the prompt alone (AUROC .96).
     """
@@ -134,11 +135,13 @@ def _memory(memory: Row, prompts: Sequence[Row]) -> Bag:
 
 
 def statements() -> Iterator[Row]:
-    """Give every statement with its kind, strength, scope and the domain it belongs to."""
+    """Give every statement but those of the test split, with what it is and its domain."""
     for name in GROUPS:
         for row in rows(name):
-            yield {**row, "text": row["statement"]}
+            if row.get("split") != "test":
+                yield {**row, "text": row["statement"]}
     for name in MEMORIES:
         for memory in rows(name):
-            for statement in memory["statements"]:
-                yield {**statement, "domain": memory["id"]}
+            if memory["split"] != "test":
+                for statement in memory["statements"]:
+                    yield {**statement, "domain": memory["id"]}

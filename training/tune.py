@@ -11,7 +11,8 @@ binary cross-entropy on each labelled pair, so that a cosine means the same for 
 Statements of another bag count as not bearing, unless it is of the same domain: those are
 left out. The contrasts are such that neither the prompt nor the statement alone tells the
 label; how far each does is printed (``cues``). Then the weights are averaged with the
-official ones (WiSE-FT, arXiv:2109.01903), which keeps what those know.
+official ones (WiSE-FT, arXiv:2109.01903), which keeps what those know. It computes in bfloat16
+where the processor can, in float32 elsewhere.
 
 ``--moral-stories`` names the pairs of a public set under MIT (norm and action); what is
 shipped was made with it. Seeds are fixed: one machine gives the same weights again; on
@@ -23,6 +24,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -94,9 +96,16 @@ def embed(model: SentenceTransformer, texts: Sequence[str]) -> torch.Tensor:
             for name, value in features.items()
             if isinstance(value, torch.Tensor)
         }
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=_has_bfloat16()):
             parts.append(model(part)["sentence_embedding"].float())
     return normalize(torch.cat(parts)[torch.argsort(order)], dim=-1)
+
+
+@cache
+def _has_bfloat16() -> bool:
+    """Tell whether the processor multiplies in it; those that do not are a hundred times slower."""
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def losses(model: SentenceTransformer, calibrated: Calibrated, batch: Sequence[Bag]) -> Losses:
@@ -257,12 +266,14 @@ def main() -> None:
     model = SentenceTransformer(folder, device="cpu")
     bags = training_bags()
     moral = moral_bags(arguments.moral_stories) if arguments.moral_stories else []
-    for line in cues.report(bags, lambda texts: model.encode(texts, normalize_embeddings=True)):
-        print(line)
     tune(model, bags, moral, epochs=arguments.epochs)
-    average(model, SentenceTransformer(folder, device="cpu"), arguments.share)
+    official = SentenceTransformer(folder, device="cpu")
+    average(model, official, arguments.share)
     model.save(str(arguments.output))
     print(f"wrote {arguments.output}; next: python -m training.export --weights {arguments.output}")
+    print("how far the labels can be told from a prompt or a statement alone:", flush=True)
+    for line in cues.report(bags, lambda texts: official.encode(texts, normalize_embeddings=True)):
+        print(line)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ def test_every_statement_says_what_it_is_in_the_words_that_there_are() -> None:
 
 
 def test_a_scene_asks_the_same_twelve_prompts_of_each_of_its_five_statements() -> None:
-    bags = labelled.scenes()
-    assert len(bags) == 396
+    bags = [*labelled.scenes(), *labelled.scenes("test")]
+    assert len(bags) == 456
     for bag in bags:
         assert bag.bears.shape == (12, 5), bag.name
         assert len(set(bag.prompts)) == 12
@@ -56,12 +56,13 @@ def test_what_is_asked_of_a_memory_is_labelled_with_its_topical_statements(name:
         assert all(scopes[row["memory"], i] == "topical" for i in row["relevant"])
 
 
-def test_nothing_asked_of_a_dev_memory_was_asked_of_one_that_is_learnt_from() -> None:
-    dev, train = labelled.memories("dev", cued=True), labelled.memories("train", cued=True)
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_nothing_asked_of_a_memory_that_is_reported_on_is_learnt_from(split: str) -> None:
+    dev, train = labelled.memories(split, cued=True), labelled.memories("train", cued=True)
     learnt = {plain(p) for bag in train for p in bag.prompts}
     learnt |= {plain(p) for bag in labelled.asked_of_others("train") for p in bag.prompts}
     learnt |= {plain(p) for bag in labelled.scenes() for p in bag.prompts}
-    asked = [plain(p) for bag in (*dev, *labelled.asked_of_others("dev")) for p in bag.prompts]
+    asked = [plain(p) for bag in (*dev, *labelled.asked_of_others(split)) for p in bag.prompts]
     assert not learnt.intersection(asked)
 
 
