@@ -2,9 +2,10 @@
 
 Among the sentences of a long turn, or of one with several, a linear head on the embedding
 tells what is asked from what is told, pasted or pretended; the best few count whole, with
-their neighbours. A short turn counts as a whole, and where part of it only tells, what asks
-counts by itself too. Without a head for the embedder the
-segments are those that rules pick (``request``).
+their neighbours and their paragraph. A short turn counts as a whole, and where part of it only
+tells, what asks counts by itself too. Where a sentence would undo what is kept ("ignore my
+preferences"), the turn also counts without it: so it cannot push a statement down. Without
+heads for the embedder the segments are those that rules pick (``request``).
 """
 
 from collections.abc import Sequence
@@ -15,13 +16,16 @@ import numpy as np
 
 from . import heads
 from .embedder import Embedder, quantise
-from .request import LEAD_WORDS, WHOLE, Request, Segment, Turn
+from .request import LEAD_WORDS, SHORT_WORDS, WHOLE, Request, Segment, Turn
 from .scoring import Int8
 
 ASKS = 2
 """Sentences of a request that are taken to ask."""
 TOLD_BELOW = 0.5
 """Chance of asking below which a sentence only tells, or was pasted."""
+UNDOING_FROM = 0.15
+"""Chance from which a turn is also heard without a sentence that may be meant to undo what is
+kept: with it, it is heard too, so nothing is lost where that is wrong."""
 END_WEIGHT = 900
 """What the first and the last sentence of a long turn count at least."""
 
@@ -48,13 +52,16 @@ def hear(asked: Request, embedder: Embedder) -> Heard:
     sentences = [s for turn in asked.turns if turn.weight == WHOLE for s in turn.sentences]
     sentences = list(dict.fromkeys(sentences))
     known = dict(zip(sentences, embed(sentences), strict=True))
-    chances = head.ask(heads.vectors(np.stack([known[s] for s in sentences])))
+    read = heads.vectors(np.stack([known[s] for s in sentences]))
+    undoing = {s for s, chance in zip(sentences, head.override(read), strict=True)
+               if chance >= UNDOING_FROM}  # fmt: skip
+    chances = head.ask(read)
     order: list[int] = np.argsort(-chances, kind="stable").tolist()
-    best = {sentences[i] for i in order[:ASKS]}
+    best = [sentences[i] for i in order if sentences[i] not in undoing][:ASKS]
     told = {s for s, chance in zip(sentences, chances, strict=True) if chance < TOLD_BELOW}
     weights: dict[str, int] = {}
     for turn in asked.turns:
-        for text, weight in _pieces(turn, best, told):
+        for text, weight in _pieces(turn, set(best), told, undoing):
             counts = weight * turn.weight // WHOLE
             weights[text] = max(counts, weights.get(text, 0))
     missing = [text for text in weights if text not in known]
@@ -63,14 +70,19 @@ def hear(asked: Request, embedder: Embedder) -> Heard:
     return Heard(segments, np.stack([known[segment.text] for segment in segments]))
 
 
-def _pieces(turn: Turn, best: set[str], told: set[str]) -> list[tuple[str, int]]:
+def _pieces(turn: Turn, best: set[str], told: set[str], undoing: set[str]) -> list[tuple[str, int]]:
     """Give what counts of one turn: (text, weight), in thousandths."""
     sentences = turn.sentences
+    found: list[tuple[str, int]] = []
+    if undoing.intersection(sentences):
+        left = " ".join(s for s in sentences if s not in undoing)
+        if left and len(left.split()) <= SHORT_WORDS:
+            found.append((left, WHOLE))
     if turn.whole is not None:
         parts = sentences if told.intersection(sentences) else ()
-        return [(turn.whole, WHOLE), *((s, WHOLE) for s in parts if s in best - told)]
-    found: list[tuple[str, int]] = []
+        return [(turn.whole, WHOLE), *found, *((s, WHOLE) for s in parts if s in best - told)]
     found += [(s, WHOLE) for s in sentences if s in best]
+    found += [(p, WHOLE) for p in turn.paragraphs if any(s in p for s in best)]
     for left, right in pairwise(sentences):
         both = f"{left} {right}"
         if best & {left, right} and len(both.split()) <= LEAD_WORDS:

@@ -58,6 +58,10 @@ class Heads:
         """Give the chance that each sentence asks for something: (n, d) → (n,)."""
         return softmax(vectors, self._weights["ask"])[:, 1]
 
+    def override(self, vectors: Floats) -> Floats:
+        """Give the chance that each sentence would undo what is kept: (n, d) → (n,)."""
+        return softmax(vectors, self._weights["override"])[:, 1]
+
     def relate(self, text: str, other: str, vector: Floats, old: Floats) -> Floats:
         """Give the chance of each of ``RELATIONS`` of a new statement to one stored: (4,)."""
         features = pair_features(text, other, vector, old)[None]

@@ -78,6 +78,8 @@ class Turn:
     whole: str | None
     """All of it in one piece; None: it is too long."""
     sentences: tuple[str, ...]
+    paragraphs: tuple[str, ...]
+    """Those of several sentences that are short enough to count in one piece."""
     weight: int
     """What it counts, in thousandths."""
 
@@ -145,8 +147,18 @@ def _pieces_of(turn: str, weight: int) -> Turn:
     plain = turn.split()
     whole = " ".join(plain) if _is_short(turn, plain) else None
     if whole is not None and _SENTENCE_END.search(turn) is None:
-        return Turn(turn, whole, (whole,), weight)
-    return Turn(turn, whole, tuple(_sentences(turn)), weight)
+        return Turn(turn, whole, (whole,), (), weight)
+    lines = [line for line in turn.splitlines() if line.strip()]
+    told = [_sentences(line) for line in lines]
+    paragraphs = [
+        " ".join(line.split())
+        for line, own in zip(lines, told, strict=True)
+        if len(own) > 1 and _is_short(line, line.split())
+    ]
+    sentences = list(dict.fromkeys(sentence for own in told for sentence in own))
+    step = -(-len(sentences) // MOST_SENTENCES) or 1
+    spread = (*sentences[:-1:step], *sentences[-1:])
+    return Turn(turn, whole, spread, tuple(dict.fromkeys(paragraphs)), weight)
 
 
 def _is_short(turn: str, plain: Sequence[str]) -> bool:
@@ -154,7 +166,7 @@ def _is_short(turn: str, plain: Sequence[str]) -> bool:
 
 
 def _sentences(text: str) -> list[str]:
-    """Cut a turn into sentences, each once; a very short one goes with the one before it."""
+    """Cut a line into sentences; a very short one goes with the one before it."""
     found: list[str] = []
     for part in _SENTENCE_END.split(text):
         sentence = " ".join((part or "").split())
@@ -162,9 +174,7 @@ def _sentences(text: str) -> list[str]:
             found[-1] = f"{found[-1]} {sentence}"
         elif sentence:
             found.append(sentence)
-    cut = list(dict.fromkeys(part for sentence in found for part in _readable(sentence)))
-    step = -(-len(cut) // MOST_SENTENCES) or 1
-    return [*cut[:-1:step], *cut[-1:]]
+    return [part for sentence in found for part in _readable(sentence)]
 
 
 def _says_something(request: str | Messages, turns: Sequence[str]) -> bool:

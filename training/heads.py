@@ -4,7 +4,8 @@
 
 Softmax regressions on the bundled embedder's vector of a statement beside what the rules of
 ``reading`` say of its words; one on what two statements have in common (``relation``); and one
-that tells a sentence that asks from one that is told or pasted (``ask``).
+that tells a sentence that asks from one that is told or pasted (``ask``), and one that tells
+a sentence which would undo what is kept ("ignore my preferences": ``override``).
 Everything printed is cross-validated over domains (of pairs: over pairs), so no statement is
 judged by what it was fitted on; the rules are judged on the same statements.
 """
@@ -141,8 +142,7 @@ def fit_ask(embed: Any) -> Floats:
     """Fit what tells a sentence that asks from one that tells; reported on what was left out."""
 
     def told(*, left_out: bool) -> list[str]:
-        passages = labelled.half("passages.txt", left_out=left_out)
-        sentences = [s for p in passages for s in parse(p).turns[0].sentences]
+        sentences = _sentences(labelled.half("passages.txt", left_out=left_out))
         return [*sentences, *labelled.half("attacks.txt", left_out=left_out)]
 
     def asked(bags: Sequence[labelled.Bag]) -> list[str]:
@@ -169,6 +169,37 @@ def fit_ask(embed: Any) -> Floats:
     return weights
 
 
+def fit_override(embed: Any) -> Floats:
+    """Fit what tells a sentence that would undo what is kept from all that persons write."""
+
+    def undoing(*, left_out: bool) -> list[str]:
+        return _sentences(labelled.half("attacks.txt", left_out=left_out))
+
+    def written(bags: Sequence[labelled.Bag]) -> list[str]:
+        return _sentences([text for bag in bags for text in bag.prompts])
+
+    plain = written([*labelled.scenes(), *labelled.memories("train", cued=True)])
+    plain += _sentences(labelled.half("passages.txt", left_out=False))
+    against = undoing(left_out=False)
+    labels = np.array([0] * len(plain) + [1] * len(against))
+    model: Any = LogisticRegression(C=10.0, max_iter=3000, class_weight="balanced")
+    model.fit(np.concatenate([embed(plain), embed(against)]), labels)
+    weights = np.vstack([model.coef_.T, model.intercept_[None]]).astype(np.float32)
+    weights = np.hstack([-weights / 2, weights / 2])
+    for name, texts in (
+        ("dev prompts", written(labelled.memories("dev"))),
+        ("passages", _sentences(labelled.half("passages.txt", left_out=True))),
+        ("attacks", undoing(left_out=True)),
+    ):
+        chance = heads.softmax(embed(texts), weights)[:, 1]
+        print(f"undoes: said of {np.mean(chance >= 0.5):.3f} of {len(texts)} left out, {name}")
+    return weights
+
+
+def _sentences(texts: Sequence[str]) -> list[str]:
+    return [s for text in texts for s in parse(text).turns[0].sentences]
+
+
 DEV = {bag.name for bag in labelled.memories("dev")}
 
 
@@ -180,6 +211,7 @@ def main() -> None:
     embedder = open_embedder("bundled")
     made = {**fit_reader(embedder.embed), "relation": fit_relation(embedder.embed)}
     made["ask"] = fit_ask(embedder.embed)
+    made["override"] = fit_override(embedder.embed)
     if arguments.output:
         np.savez(arguments.output, embedder=np.array(embedder.digest), **made)
         print(f"wrote {arguments.output}")
