@@ -14,14 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
-from ..memory import (
-    erasure,
-    proposals,
-    store,
-    times,
-    turns,
-    verification,
-)
+from ..memory import erasure, proposals, store, times, turns, verification
 from ..memory.carry import carry
 from ..memory.chroma import ChromaVectors
 from ..memory.database import Database
@@ -58,6 +51,7 @@ from .results import (
     Loaded,
     Replay,
     Retrieval,
+    Said,
 )
 from .retriever import Retriever
 from .settings import Settings
@@ -285,6 +279,25 @@ class Holdfast:
         return list(
             self._writer.add(subject, texts, given, split=split, report=False, progress=progress)
         )
+
+    def read(self, subject: str, text: str, *, split: bool = True, **given: Any) -> list[Said]:
+        """Tell how ``add`` would take a text, and store nothing.
+
+        Args:
+            subject: whose statements it is read beside.
+            text: as ``add`` takes it.
+            split: False keeps the text as one statement.
+            given: any of ``kind``, ``strength``, ``scope`` and ``contexts``; what is not
+                named is read from the words.
+
+        Returns:
+            The statements in the text's order, each with what is there that it repeats,
+            may revise, or pulls against.
+
+        Raises:
+            InvalidInputError: ``add`` would not take it.
+        """
+        return self._writer.read(name(subject, "subject"), text, attributes(**given), split=split)
 
     def decide(
         self,

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Literal
 
-from ..memory.models import Evidence, Statement, html_table
+from ..memory.models import Evidence, Kind, Scope, Statement, Strength, html_table
+from .relation import Relation
 
 Lane = Literal["always", "topical"]
 Verdict = Literal["injected", "below_threshold", "over_budget", "out_of_context"]
@@ -142,6 +143,43 @@ class Added(list[Statement]):
         return (
             "<table><tr><th>id</th><th>strength</th><th>kind</th><th>scope</th>"
             f"<th>statement</th></tr>{rows}</table>"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """A statement in force that one about to be said has to do with."""
+
+    other: Statement
+    relation: Relation
+    score: float
+    """Cosine of the two, -1 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One statement as ``add`` would store it; nothing was stored."""
+
+    text: str
+    kind: Kind
+    strength: Strength
+    scope: Scope
+    existing: Statement | None
+    """The same words, where they are there already: they would not be stored twice."""
+    near: list[Near]
+    """What lies close or pulls against it, closest first."""
+
+    def __str__(self) -> str:
+        return f"{self.strength} · {self.kind} · {self.scope}: {self.text}"
+
+    def _repr_html_(self) -> str:
+        return html_table(
+            [
+                ("statement", self.text),
+                ("read as", f"{self.strength} · {self.kind} · {self.scope}"),
+                ("already there", self.existing and self.existing.id),
+                *((near.relation.replace("_", " "), near.other.text) for near in self.near),
+            ]
         )
 
 
