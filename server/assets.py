@@ -15,9 +15,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..memory.models import KINDS, SCOPES, STRENGTHS
+from ..memory.models import KINDS, STRENGTHS
 from ..retrieval.results import Candidate
-from .render import percent, traits
+from .render import percent
 
 HERE = Path(__file__).parent
 TYPES = {
@@ -102,16 +102,33 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters |= {
-        "day": day, "when": when, "percent": percent, "traits": traits, "why": why,
-        "across": across, "event": lambda kind: EVENT_WORDS.get(kind, kind),
-        "relation": RELATION_WORDS.__getitem__, "number": lambda count: f"{count:,}",
+    filters: dict[str, Any] = {
+        "day": day, "when": when, "percent": percent, "why": why,
+        "across": across, "event": _event, "relation": _relation, "number": _number,
     }  # fmt: skip
-    made.globals |= {
-        "asset": lambda name: assets()[name].url,
-        "KINDS": KINDS, "STRENGTHS": STRENGTHS, "SCOPES": SCOPES, "KIND_WORDS": KIND_WORDS,
+    names: dict[str, Any] = {
+        "asset": _url, "KINDS": KINDS, "STRENGTHS": STRENGTHS,
+        "KIND_WORDS": KIND_WORDS,
     }  # fmt: skip
+    made.filters.update(filters)
+    made.globals.update(names)
     return made
+
+
+def _event(kind: str) -> str:
+    return EVENT_WORDS.get(kind, kind)
+
+
+def _relation(said: str) -> str:
+    return RELATION_WORDS[said]
+
+
+def _number(count: int) -> str:
+    return f"{count:,}"
+
+
+def _url(name: str) -> str:
+    return assets()[name].url
 
 
 def render(template: str, values: dict[str, Any]) -> str:

@@ -21,12 +21,13 @@ from ..retrieval.engine import Holdfast
 from ..retrieval.results import Candidate, Retrieval
 from .answers import flat_fields
 from .assets import day
+from .pages_try import injected_first
 from .problems import RefusedError
 from .visiting import HEADERS, Form, Visit, visits
 
 PAGE = 50
 """Events listed at once."""
-CANDIDATES = 25
+CANDIDATES = 10
 """Candidates of one record shown at once."""
 FAMILIES = {
     "retrieval": ["retrieval"],
@@ -104,7 +105,8 @@ def summary(event: Evidence) -> str:
         case "retrieval":
             injected = len(fields.get("injected", ()))
             of = sum(each.get("count", 0) for each in fields.get("corpora", ()))
-            return f"{injected} of {of:,} statements injected · {fields.get('status', '')}"
+            degraded = " · degraded" if fields.get("status") == "degraded" else ""
+            return f"{injected} of {of:,} statements injected{degraded}"
         case "call.intent" | "call.outcome":
             said = (fields.get("model"), fields.get("finish_reason"), fields.get("error"))
             return " · ".join(str(each) for each in said if each)
@@ -126,9 +128,7 @@ def see_evidence(
     return _evidence(visit, evidence_id)
 
 
-def _evidence(
-    visit: Visit, evidence_id: str, *, part: str | None = None, **more: Any
-) -> Response:
+def _evidence(visit: Visit, evidence_id: str, *, part: str | None = None, **more: Any) -> Response:
     event = visit.asking.evidence(evidence_id)
     offset = visit.form.whole("offset") or 0
     values: dict[str, Any] = {
@@ -140,7 +140,7 @@ def _evidence(
         values["fields"] = flat_fields(event.payload)
         if event.type == "retrieval" and not event.erased:
             explanation = visit.asking.engine.explain(evidence_id)
-            candidates = explanation.retrieval.candidates
+            candidates = injected_first(explanation.retrieval)
             end = offset + CANDIDATES
             values |= {
                 "explanation": explanation, "rows": candidates[offset:end],
@@ -171,9 +171,7 @@ def replay(visit: Annotated[Visit, visits("evidence", "replay")], evidence_id: s
 
 
 @router.post("/evidence/{evidence_id}/otherwise")
-def otherwise(
-    visit: Annotated[Visit, visits("evidence", "replay")], evidence_id: str
-) -> Response:
+def otherwise(visit: Annotated[Visit, visits("evidence", "replay")], evidence_id: str) -> Response:
     """Tell what would have been injected without some statements, or at another date."""
     visit.asking.evidence(evidence_id)
     without, as_of = visit.form.many("without"), visit.form.given("as_of")
@@ -222,9 +220,7 @@ def side_by_side(then: Retrieval, now: Retrieval | None) -> list[Beside]:
     news = {each.statement.id: each for each in (() if now is None else now.candidates)}
     pairs = [Beside(olds.get(id_), news.get(id_)) for id_ in dict.fromkeys((*olds, *news))]
     different = [pair for pair in pairs if not pair.same]
-    injected = [
-        pair for pair in pairs if pair.same and pair.now and pair.now.verdict == "injected"
-    ]
+    injected = [pair for pair in pairs if pair.same and pair.now and pair.now.verdict == "injected"]
     return [*different[:CANDIDATES], *injected]
 
 
@@ -278,9 +274,13 @@ class Checks:
             thread.start()
         return check
 
+    def stop(self) -> None:
+        """Let whatever runs end at its next step."""
+        self._stopped = True
+
     def close(self) -> None:
         """Stop what runs, and wait for it."""
-        self._stopped = True
+        self.stop()
         for thread in self._threads:
             thread.join()
 
@@ -343,5 +343,3 @@ def sign(visit: Annotated[Visit, visits("ledger", "checkpoint")]) -> Response:
     if not visit.is_fragment:
         return visit.go("/audit")
     return visit.page("audit.html", part="_checkpoint.html", **_ledger(visit))
-
-

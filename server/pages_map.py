@@ -18,7 +18,7 @@ from .visiting import Visit, visits
 
 NEIGHBOURS = 5
 """Statements that a prompt is tied to: those that the engine scores highest."""
-LINKS = 20
+LINKS = 8
 """Links told of in words."""
 TITLE = 90
 """Characters of a statement that a point in the picture carries along."""

@@ -18,10 +18,11 @@ from ..retrieval.settings import Settings
 from .render import near_misses
 from .visiting import Form, Visit, visits
 
-PAGE = 25
+PAGE = 20
 """Candidates shown at once."""
 NEAR = 3
-"""Near-misses told of."""
+"""Near-misses told of: those that got furthest, and at least ``NEAR_SHARE`` of the way."""
+NEAR_SHARE = 0.25
 MOST_DOTS = 400
 """Candidates drawn along the lines: the best ones."""
 
@@ -81,9 +82,7 @@ def try_prompt(visit: Annotated[Visit, visits("retrieve", "retrieve")], subject:
 
 
 @router.post("/record/{subject:path}")
-def record_trial(
-    visit: Annotated[Visit, visits("retrieve", "retrieve")], subject: str
-) -> Response:
+def record_trial(visit: Annotated[Visit, visits("retrieve", "retrieve")], subject: str) -> Response:
     """Retrieve with evidence, because that was asked for."""
     whose, trial = visit.about(subject), Trial.of(visit.form)
     found = _retrieve(visit, whose, trial, record=True)
@@ -116,14 +115,9 @@ def laid_out(found: Retrieval, settings: Settings, trial: Trial) -> dict[str, An
     """Give what a retrieval is drawn from: its lines, its near-misses, a part of the list."""
     given = None if trial.threshold is None else trial.threshold / 100
     topical = [c for c in found.candidates[:MOST_DOTS] if c.lane == "topical"]
-    chosen = {id_: at for at, id_ in enumerate(c.statement.id for c in found.injected)}
-    order = sorted(
-        range(len(found.candidates)),
-        key=lambda row: chosen.get(found.candidates[row].statement.id, len(chosen) + row),
-    ) if chosen else range(len(found.candidates))  # fmt: skip
-    rows = [found.candidates[row] for row in order[trial.offset : trial.offset + PAGE]]
+    rows = injected_first(found)[trial.offset : trial.offset + PAGE]
     end = trial.offset + len(rows)
-    missed = near_misses([c for c in topical if c.score > 0], NEAR)
+    missed = near_misses([c for c in topical if c.score >= c.parts["threshold"] * NEAR_SHARE], NEAR)
     return {
         "lines": [
             Line(
@@ -138,6 +132,11 @@ def laid_out(found: Retrieval, settings: Settings, trial: Trial) -> dict[str, An
         "next": end if end < len(found.candidates) else None,
         "beyond": max(0, len(found.candidates) - MOST_DOTS),
     }
+
+
+def injected_first(found: Retrieval) -> list[Candidate]:
+    """Give the candidates as they are read: what is injected, in its order; then the best."""
+    return [*found.injected, *(c for c in found.candidates if c.verdict != "injected")]
 
 
 def thresholds(settings: Settings) -> dict[str, float]:

@@ -133,9 +133,7 @@ def _mended(form: Form) -> list[Said]:
     """Read what is to be kept; all of it is looked at before any of it is stored."""
     wanted: list[Said] = []
     for place in form.many("keep"):
-        text = clean(
-            form.text(f"text-{place}"), limit=MAX_STATEMENT_CHARACTERS, what="statement"
-        )
+        text = clean(form.text(f"text-{place}"), limit=MAX_STATEMENT_CHARACTERS, what="statement")
         wanted.append(
             Said(
                 text=text,
@@ -168,9 +166,7 @@ def decide(visit: Annotated[Visit, visits("write", "decide")], subject: str) -> 
 
 
 @router.get("/statement/{statement_id}")
-def see_statement(
-    visit: Annotated[Visit, visits("read", "list")], statement_id: str
-) -> Response:
+def see_statement(visit: Annotated[Visit, visits("read", "list")], statement_id: str) -> Response:
     """Show a statement, with every version that it had."""
     return _statement(visit, visit.asking.statement(statement_id))
 

@@ -43,7 +43,6 @@ HEADERS = {
     "vary": "HX-Request",
 }
 """Of every answer of the page."""
-SIGNED_OUT = "Sign in to go on."
 ENDED = "You were signed out: the session ended, or its key no longer holds. Sign in to go on."
 
 
@@ -88,11 +87,12 @@ async def read_form(request: Request) -> Form:
     """Read the body of a request as a form sends it (FastAPI's ``Depends``)."""
     if request.method != "POST":
         return Form([])
+    raw = await request.body()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/x-www-form-urlencoded":
+    if raw and kind != "application/x-www-form-urlencoded":
         raise RefusedError(415, "the page takes its own forms alone; the API is under /api/v1")
     try:
-        body = (await request.body()).decode("ascii")
+        body = raw.decode("ascii")
         fields = parse_qsl(
             body, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS
         )
@@ -225,7 +225,7 @@ def _who(request: Request, service: Service) -> tuple[Session, Caller]:
     sessions = sessions_of(request.scope)
     session = sessions.find(token) if token else None
     if token is None or session is None:
-        raise RefusedError(401, ENDED if token else SIGNED_OUT)
+        raise RefusedError(401, ENDED if token else "")
     try:
         key = service.root.of_tenant(session.tenant).access.key(session.key_id)
     except NotFoundError:
@@ -280,7 +280,7 @@ def _sentence(detail: str) -> str:
 def sign_in_page(request: Request, message: str, *, to: str, status: int) -> Response:
     """Ask for a key; ``to`` is where to go on then."""
     token = request.cookies.get(cookie_name(request, FORM_COOKIE)) or token_urlsafe(24)
-    values = {"message": message, "to": own_path(to), "csrf": token, "refused": status == 403}
+    values = {"message": message, "to": own_path(to), "csrf": token}
     answer = HTMLResponse(assets.render("sign_in.html", values), status, headers=HEADERS)
     set_cookie(answer, request, FORM_COOKIE, token)
     return answer
