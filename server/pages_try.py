@@ -104,7 +104,6 @@ def _show(
     settings = visit.asking.engine.settings
     values: dict[str, Any] = {
         "subject": subject, "trial": trial, "retrieval": found, "default_limit": settings.limit,
-        "defaults": thresholds(settings),
     }  # fmt: skip
     if found is not None:
         values |= laid_out(found, settings, trial)
@@ -135,8 +134,10 @@ def laid_out(found: Retrieval, settings: Settings, trial: Trial) -> dict[str, An
 
 
 def injected_first(found: Retrieval) -> list[Candidate]:
-    """Give the candidates as they are read: what is injected, in its order; then the best."""
-    return [*found.injected, *(c for c in found.candidates if c.verdict != "injected")]
+    """Give the candidates as they are read: what is injected for its topic, what always is; then
+    the best of the others."""
+    injected = sorted(found.injected, key=lambda each: each.lane == "always")
+    return [*injected, *(c for c in found.candidates if c.verdict != "injected")]
 
 
 def thresholds(settings: Settings) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""A person at the page without JavaScript: forms as a browser sends them; tests import ``browsing``."""
+"""A person at the page without JavaScript: forms as browsers send them; tests import it."""
 
 import re
 from html import unescape

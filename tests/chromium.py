@@ -25,3 +25,10 @@ def browser() -> Generator[Any]:
             yield started
         finally:
             started.close()
+
+
+def expect(locator: Any) -> Any:
+    """Give what waits until something is so; it needs no evaluation in the page."""
+    from playwright.sync_api import expect as wait
+
+    return wait(locator)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import httpx
@@ -384,7 +385,8 @@ def test_the_context_shown_is_the_engines_own(world: World, admin: Visitor) -> N
 
 
 @pytest.mark.parametrize(
-    "form", [{"threshold": "101", "own": "1"}, {"limit": "many"}, {"as_of": "soon"}, {"offset": "-1"}]
+    "form",
+    [{"threshold": "101", "own": "1"}, {"limit": "many"}, {"as_of": "soon"}, {"offset": "-1"}],
 )
 def test_what_cannot_be_used_is_told_and_is_no_error_of_the_server(
     admin: Visitor, form: dict[str, str]
@@ -542,6 +544,21 @@ def test_the_whole_ledger_is_checked_beside_the_page(world: World, admin: Visito
     assert "hx-trigger" not in shown, "it asks no more once it is done"
 
 
+def test_a_check_that_runs_is_shown_with_how_far_it_is(world: World) -> None:
+    application = create_app(world.holdfast)
+    with running(application) as url, Visitor(url) as visitor:
+        visitor.sign_in(world.keys["auditor"])
+        check = pages_audit.Check(datetime.now(UTC), done=500, total=2000)
+        application.state.checks._checks["local"] = check
+        shown = visitor.get("/ledger/verify", headers={"hx-request": "true"}).text
+        assert "500 of 2,000" in shown
+        assert 'value="500" max="2000"' in shown
+        assert "hx-trigger" in shown
+        assert "500 of 2,000" in visitor.get("/audit").text
+        check.problem = "the disk is full"
+        assert "the disk is full" in visitor.get("/audit").text
+
+
 def test_one_check_of_a_tenant_runs_at_a_time_and_ends_with_the_server(
     fake: Holdfast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -577,7 +594,8 @@ def test_a_key_is_shown_once_and_can_be_replaced_and_ended(world: World, admin: 
     secret = re.search(r"hf_live_\w+", shown)
     assert secret is not None
     assert secret[0] not in admin.get("/keys").text
-    (key,) = [each for each in world.holdfast.access.keys() if each.name == "the shop"]
+    known = world.holdfast.access.keys()
+    (key,) = [each for each in known if each.name == "the shop"]
     assert (key.role, key.subject, key.quota) == ("personal", "ada", 10)
     replaced = admin.part(f"/keys/{key.id}/rotate", {"overlap": "3600"}).text
     assert re.search(r"hf_live_\w+", replaced)[0] != secret[0]  # pyright: ignore[reportOptionalSubscript]
@@ -651,9 +669,7 @@ def test_texts_of_subjects_are_shown_as_text(world: World, admin: Visitor, sign:
                      f"/evidence/{found.evidence_id}", "/subjects", "/audit")
     ]  # fmt: skip
     form = {"prompt": text, "text": text, "q": sign[:60]}
-    pages += [
-        admin.part(f"/{door}/{named}", form).text for door in ("try", "say", "map", "values")
-    ]
+    pages += [admin.part(f"/{door}/{named}", form).text for door in ("try", "say", "map", "values")]
     pages.append(admin.fill(f"/say/{named}", form).text)
     pages.append(admin.part(f"/evidence/{found.evidence_id}/replay").text)
     for page in pages:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
@@ -13,14 +12,18 @@ from typing import Any
 
 import pytest
 from chromium import browser as chromium
+from chromium import expect
 
 from holdfast import Holdfast
+from holdfast.memory.checkpoint import read_key
 from holdfast.memory.models import Role
+from holdfast.memory.verifier import verify_bundle
 from holdfast.server import demo_data
 
 HOLDFAST = Path(sys.executable).with_name("holdfast")
 PHONE, DESK = {"width": 375, "height": 740}, {"width": 1440, "height": 900}
 MANY = 2_000
+PATIENCE = 15_000  # milliseconds
 FIRST_VIEW = 100_000  # bytes
 ODD = (
     "I like <b onclick=alert(1)>bold</b> & \"quoted\" <script>alert('x')</script> claims.",
@@ -84,12 +87,13 @@ def browser() -> Iterator[Any]:
 
 @contextmanager
 def looking(
-    browser: Any, site: Site, at: str, *, role: Role = "admin", **how: Any
+    browser: Any, site: Site, at: str, *, role: Role = "admin", strict: bool = True, **how: Any
 ) -> Generator[Any]:
-    """Look at a path, signed in; nothing may go wrong in the browser meanwhile."""
+    """Look at a path, signed in; if ``strict``, nothing may go wrong in the browser meanwhile."""
     wrong: list[str] = []
     context = browser.new_context(base_url=site.url, **{"viewport": DESK, **how})
     try:
+        context.set_default_timeout(PATIENCE)
         page = context.new_page()
         page.goto("/sign-in")
         page.fill("#key", site.keys[role])
@@ -102,7 +106,7 @@ def looking(
         ))  # fmt: skip
         page.goto(at)
         yield page
-        assert not wrong
+        assert not (strict and wrong)
     finally:
         context.close()
 
@@ -165,9 +169,7 @@ def test_statements_are_read_mended_kept_revised_and_retired(browser: Any, site:
         page.wait_for_selector("#list >> text=I never eat crab.")
 
 
-def test_what_is_close_to_what_is_there_is_told_before_it_is_kept(
-    browser: Any, site: Site
-) -> None:
+def test_what_is_close_to_what_is_there_is_told_before_it_is_kept(browser: Any, site: Site) -> None:
     with looking(browser, site, "/values/tove") as page:
         page.fill("#text", "By the end of 2030 I want Jonas to own half of the practice.")
         page.click("text=Read it")
@@ -262,25 +264,20 @@ def test_a_record_is_found_replayed_questioned_and_taken_away(browser: Any, site
         with page.expect_download() as download:
             page.click("text=Download the bundle")
         bundle = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
-        assert "checkpoint" in json.dumps(bundle)
+        assert verify_bundle(bundle, read_key(bundle["key"])).verdict == "VERIFIED"
         assert download.value.suggested_filename.startswith("ev_")
 
 
 def test_the_ledger_is_verified_with_progress_and_signed(browser: Any, site: Site) -> None:
     with looking(browser, site, "/audit", role="auditor") as page:
         page.click("text=Verify the ledger")
-        page.wait_for_selector("#check progress[max]", timeout=10_000)
-        assert re.search(r"of [\d,]{5,}", words(page, "#check"))
-        page.wait_for_selector("#check >> text=It holds", timeout=60_000)
+        page.wait_for_selector("#check progress")
+        page.wait_for_selector("#check >> text=It holds")
         page.click("text=Sign as it stands")
-        page.wait_for_function(
-            "!document.getElementById('checkpoint').textContent.includes('came since')"
-        )
+        expect(page.locator("#checkpoint")).not_to_contain_text("came since")
 
 
-def test_a_prompt_dropped_into_the_map_lands_among_its_neighbours(
-    browser: Any, site: Site
-) -> None:
+def test_a_prompt_dropped_into_the_map_lands_among_its_neighbours(browser: Any, site: Site) -> None:
     with looking(browser, site, "/map/tove") as page:
         points = page.locator("[data-map] a").count()
         assert points >= len(demo_data.STATEMENTS) + len(demo_data.DECISIONS)
@@ -306,12 +303,12 @@ def test_an_admin_makes_replaces_and_ends_keys(browser: Any, site: Site) -> None
         page.keyboard.press("Enter")
         page.wait_for_selector("#secret")
         first = words(page, "#secret")
-        row = "tr:has(th >> text=the shop)"
-        page.locator(f"{row} summary").first.press("Enter")
-        page.locator(f"{row} button:has-text('Replace it')").first.click()
-        page.wait_for_function(f"document.getElementById('secret').textContent !== '{first}'")
-        page.locator(f"{row} summary").first.click()
-        page.locator(f"{row} button:has-text('End it now')").first.click()
+        row = page.locator("tr", has=page.get_by_role("rowheader", name="the shop")).first
+        row.locator("summary").press("Enter")
+        row.get_by_role("button", name="Replace it").click()
+        expect(page.locator("#secret")).not_to_have_text(first)
+        row.locator("summary").click()
+        row.get_by_role("button", name="End it now").click()
         page.wait_for_selector("text=has ended")
         assert "list" in words(page, "#usage")
 
@@ -321,7 +318,7 @@ def test_a_subject_is_found_and_opened(browser: Any, site: Site) -> None:
         page.wait_for_url("**/subjects")
         page.keyboard.press("/")
         page.keyboard.type("tov")
-        page.wait_for_function("document.querySelectorAll('.names a').length === 1")
+        expect(page.locator(".names a")).to_have_count(1)
         page.click(".names a")
         page.wait_for_url("**/values/tove")
 
@@ -329,24 +326,19 @@ def test_a_subject_is_found_and_opened(browser: Any, site: Site) -> None:
 def test_what_goes_wrong_is_told_in_place_and_nothing_typed_is_lost(
     browser: Any, site: Site
 ) -> None:
-    with looking(browser, site, "/values/tove") as page:
-        page.on("console", lambda _: None)
+    with looking(browser, site, "/values/tove", strict=False) as page:
         page.fill("#text", "x" * 2_500)
-        page.evaluate("window.errors = []")
+        page.click("text=Read it")
+        page.wait_for_selector("#problem >> text=2,500 characters")
         page.route("**/say/**", lambda route: route.abort())
         page.click("text=Read it")
         page.wait_for_selector("#problem >> text=The server does not answer")
         assert page.input_value("#text") == "x" * 2_500
         page.unroute("**/say/**")
-        raise_none(page)
-
-
-def raise_none(page: Any) -> None:
-    """See that the page goes on after an error."""
-    page.fill("#text", "I like to go on.")
-    page.click("text=Read it")
-    page.wait_for_selector("text=Read as 1 statement")
-    assert words(page, "#problem") == ""
+        page.fill("#text", "I like to go on.")
+        page.click("text=Read it")
+        page.wait_for_selector("text=Read as 1 statement")
+        assert words(page, "#problem") == ""
 
 
 # Texts of every kind, and many of them
@@ -376,7 +368,7 @@ def test_two_thousand_statements_are_paged_searched_tried_and_mapped(
         rows = page.locator("#list .statements > li:not(.more)")
         assert rows.count() == 40
         page.click("text=Show more")
-        page.wait_for_function("document.querySelectorAll('#list li:not(.more)').length === 80")
+        expect(rows).to_have_count(80)
         page.fill("#q", "rule 1234:")
         page.wait_for_selector("text=1 of 2,000")
         assert rows.count() == 1
@@ -384,7 +376,7 @@ def test_two_thousand_statements_are_paged_searched_tried_and_mapped(
         page.fill("#prompt", "subject 12")
         page.wait_for_selector("text=2,000 would be injected")
         page.locator("button:has-text('Show more')").click()
-        page.wait_for_function("document.querySelectorAll('.candidates > li:not(.more)').length > 25")
+        expect(page.locator(".candidates > li:not(.more)")).to_have_count(40)
         page.goto("/map/many")
         assert page.locator("[data-map] a").count() == MANY
 
@@ -412,9 +404,7 @@ def _serious(page: Any) -> list[str]:
 def test_axe_finds_nothing_serious(
     browser: Any, site: Site, scheme: str, size: dict[str, int]
 ) -> None:
-    pytest.importorskip(
-        "axe_playwright_python", reason="needs: pip install axe-playwright-python"
-    )
+    pytest.importorskip("axe_playwright_python", reason="needs: pip install axe-playwright-python")
     how = {"color_scheme": scheme, "viewport": size}
     found: dict[str, list[str]] = {}
     with looking(browser, site, "/subjects", **how) as page:
@@ -488,7 +478,8 @@ def test_a_first_view_is_light_and_nothing_in_it_moves(
             session.send("Network.setCacheDisabled", {"cacheDisabled": True})
             sizes: list[int] = []
             session.on(
-                "Network.loadingFinished", lambda said, to=sizes: to.append(said["encodedDataLength"])
+                "Network.loadingFinished",
+                lambda said, to=sizes: to.append(said["encodedDataLength"]),
             )
             page.goto(path)
             moved = page.evaluate(SHIFTS)
@@ -503,18 +494,18 @@ def test_everything_is_reached_by_the_keyboard_and_seen_where_it_is(
     browser: Any, site: Site, path: str
 ) -> None:
     with looking(browser, site, path) as page:
-        page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
-        page.keyboard.press("Tab")
-        assert words(page, ":focus") == "Skip to the content"
+        skip = page.locator("body > :first-child")
+        assert words(page, "body > :first-child") == "Skip to the content"
+        skip.focus()
+        expect(skip).to_be_in_viewport()
         reached: set[str] = set()
         for _ in range(20):
             page.keyboard.press("Tab")
-            outline = page.evaluate(
-                "getComputedStyle(document.activeElement).outlineStyle + ' ' +"
-                " document.activeElement.tagName"
-            )
-            assert outline.startswith(("solid", "auto")) or outline.endswith("BODY"), outline
-            reached.add(page.evaluate("document.activeElement.outerHTML.slice(0, 120)"))
+            focus = page.locator(":focus")
+            if focus.count() == 0:  # a part of a field, or the end of the page
+                continue
+            assert focus.evaluate("e => getComputedStyle(e).outlineStyle") in ("solid", "auto")
+            reached.add(focus.evaluate("e => e.outerHTML.slice(0, 120)"))
         assert len(reached) >= 10
 
 
