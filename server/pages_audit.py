@@ -89,6 +89,7 @@ def _audit(visit: Visit, wanted: Filter, *, part: str | None = None) -> Response
     values: dict[str, Any] = {
         "wanted": wanted, "families": [*FAMILIES, "all"],
         "days": [(of, list(own)) for of, own in groupby(shown, lambda e: day(e.recorded_at))],
+        "count": len(shown),
         "before": shown[-1].index if len(found) > PAGE else None, "summary": summary,
     }  # fmt: skip
     if (part is None or not visit.is_fragment) and caller.may("ledger"):

@@ -52,10 +52,15 @@
     read(links[(Math.max(at, step < 0 ? 0 : -1) + step + links.length) % links.length]);
   });
 
-  // After a part was swapped in: what went wrong before is over, and the keyboard goes on there.
+  // After a part was swapped in: what went wrong before is over, the keyboard goes on there, or
+  // a screen reader says in a word what came of it, and not all of it.
   on("htmx:afterSwap", (event) => {
-    if (event.detail.target.id !== "problem") document.getElementById("problem").replaceChildren();
-    event.detail.target.querySelector?.("[data-focus]")?.focus();
+    const part = event.detail.target;
+    if (part.id !== "problem") document.getElementById("problem").replaceChildren();
+    const focus = part.querySelector?.("[data-focus]");
+    const say = part.querySelector?.("[data-say]");
+    if (focus) focus.focus();
+    else if (say) document.getElementById("said").textContent = say.textContent;
     reveal();
   });
   on("htmx:sendError", () => {

@@ -650,7 +650,7 @@ def test_static_files_are_kept_for_good_and_change_their_path_with_their_content
 
 
 SIGNS = [
-    "<script>alert(1)</script>", '" onmouseover="alert(1)', "</textarea><img src=x>", "{{ 7*7 }}",
+    "<script>alert(1)</script>", '" onmouseover="alert(1)', "</textarea><img src=x>", "{{ 1234567*7 }}",
     "&lt;b&gt;", "\u202eright to left", "שלום עולם", "x" * 1500, "</pre><h1>out",
 ]  # fmt: skip
 
@@ -673,10 +673,8 @@ def test_texts_of_subjects_are_shown_as_text(world: World, admin: Visitor, sign:
     pages.append(admin.fill(f"/say/{named}", form).text)
     pages.append(admin.part(f"/evidence/{found.evidence_id}/replay").text)
     for page in pages:
-        for bad in ("<script>alert", '" onmouseover="', "<img", "</pre><h1>", "49"):
-            assert bad not in re.sub(r"\d{2,}[^<]*UTC|[a-z]{2}_\w+|[0-9a-f]{16,}", "", page) or (
-                bad == "49" and "{{" not in sign
-            )
+        for bad in ("<script>alert", '" onmouseover="', "<img", "</pre><h1>", "8641969"):
+            assert bad not in page
     assert html.escape(text) in pages[0].replace("&#34;", "&quot;").replace("&#39;", "&#x27;")
 
 

@@ -371,6 +371,7 @@ def test_two_thousand_statements_are_paged_searched_tried_and_mapped(
         expect(rows).to_have_count(80)
         page.fill("#q", "rule 1234:")
         page.wait_for_selector("text=1 of 2,000")
+        expect(page.locator("#said")).to_contain_text("1 of 2,000 statements")  # and no list
         assert rows.count() == 1
         page.goto("/try/many")
         page.fill("#prompt", "subject 12")
