@@ -18,7 +18,7 @@ from ..memory.models import Statement
 from . import asks, heads
 from .corpus import Corpus
 from .embedder import Embedder
-from .neighbours import Texts, among
+from .neighbours import among
 from .relation import Relation
 from .request import Messages, Request, parse
 
@@ -69,7 +69,7 @@ class ValuesMap:
     explained: tuple[float, float]
     """Share of the vectors' variance that lies along each axis, 0 to 1."""
     links: list[Link]
-    """Duplicates, possible revisions and tensions, the surest first."""
+    """Duplicates, possible revisions and tensions, the surest first; decisions have none."""
     placed: Points
     """(prompts, 2): where each prompt lands, along the same axes."""
 
@@ -212,9 +212,8 @@ def _middle(request: Request, embedder: Embedder) -> Points:
 
 
 def _links(statements: Sequence[Statement], vectors: Floats, embedder: Embedder) -> list[Link]:
-    texts = Texts([statement.text for statement in statements], vectors)
     found = [
         Link(statements[j].id, statements[i].id, _NAMES[relation], chance)
-        for i, j, relation, chance in among(texts, embedder.digest)
+        for i, j, relation, chance in among(statements, vectors, heads.load(embedder.digest))
     ]
     return sorted(found, key=lambda link: -(link.probability or 0.0))
