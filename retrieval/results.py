@@ -249,7 +249,10 @@ class Replay:
                 ("request embedded anew", self.embedding_cosine and f"{self.embedding_cosine:.4f}"),
             ]
         )
-        for heading, found in (("would be injected", self.added), ("would not be", self.removed)):
+        for heading, found in (
+            ("would have been injected", self.added),
+            ("would not have been injected", self.removed),
+        ):
             said += f"<p>{heading}:</p>{_candidates(found)}" if found else ""
         return said
 
