@@ -246,7 +246,7 @@ class Replay:
                 ("evidence", self.evidence_id),
                 ("comes out", "the same" if self.same else "otherwise"),
                 ("differences", "" if self.added or self.removed else "; ".join(self.differences)),
-                ("request embedded anew", self.embedding_cosine and f"{self.embedding_cosine:.4f}"),
+                ("cosine of the request", self.embedding_cosine and f"{self.embedding_cosine:.4f}"),
             ]
         )
         for heading, found in (
