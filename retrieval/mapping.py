@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..memory.errors import InvalidInputError
-from ..memory.models import Statement
+from ..memory.models import Statement, html_rows
 from . import asks, heads
 from .corpus import Corpus
 from .embedder import Embedder
-from .neighbours import Texts, among
+from .neighbours import among
 from .relation import Relation
 from .request import Messages, Request, parse
 
@@ -69,7 +69,7 @@ class ValuesMap:
     explained: tuple[float, float]
     """Share of the vectors' variance that lies along each axis, 0 to 1."""
     links: list[Link]
-    """Duplicates, possible revisions and tensions, the surest first."""
+    """Duplicates, possible revisions and tensions, the surest first; decisions have none."""
     placed: Points
     """(prompts, 2): where each prompt lands, along the same axes."""
 
@@ -87,13 +87,15 @@ class ValuesMap:
 
     def _repr_html_(self) -> str:
         texts = self._texts()
-        rows = "".join(
-            f"<tr><td>{link.relation}</td>"
-            f"<td>{'' if link.probability is None else f'{link.probability:.2f}'}</td>"
-            f"<td style='text-align:left'>{escape(texts[link.first])}</td>"
-            f"<td style='text-align:left'>{escape(texts[link.second])}</td></tr>"
+        rows = [
+            (
+                link.relation,
+                "" if link.probability is None else f"{link.probability:.2f}",
+                texts[link.first],
+                texts[link.second],
+            )
             for link in self.links[:_LINKS_SHOWN]
-        )
+        ]
         more = len(self.links) - _LINKS_SHOWN
         return (
             f"<p>{len(self.statements)} statements and {len(self.placed)} prompts; two axes keep "
@@ -101,11 +103,12 @@ class ValuesMap:
             f"{len(self.links)} links</p>"
             + _picture(self)
             + (
-                "<table><tr><th>relation</th><th>probability</th><th>said first</th>"
-                f"<th>said later</th></tr>{rows}</table>" if rows else ""
+                html_rows(["relation", "probability", "said first", "said later"], rows)
+                if rows
+                else ""
             )
             + (f"<p>and {more} more</p>" if more > 0 else "")
-        )  # fmt: skip
+        )
 
     def _texts(self) -> dict[str, str]:
         return {statement.id: statement.text for statement in self.statements}
@@ -212,9 +215,8 @@ def _middle(request: Request, embedder: Embedder) -> Points:
 
 
 def _links(statements: Sequence[Statement], vectors: Floats, embedder: Embedder) -> list[Link]:
-    texts = Texts([statement.text for statement in statements], vectors)
     found = [
         Link(statements[j].id, statements[i].id, _NAMES[relation], chance)
-        for i, j, relation, chance in among(texts, embedder.digest)
+        for i, j, relation, chance in among(statements, vectors, heads.load(embedder.digest))
     ]
     return sorted(found, key=lambda link: -(link.probability or 0.0))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from holdfast import Holdfast, InvalidInputError
-from holdfast.retrieval import heads, mapping
+from holdfast.retrieval import heads, mapping, neighbours
 from holdfast.retrieval.mapping import Link, ValuesMap
 
 TEXTS = [
@@ -134,6 +134,17 @@ def test_links_are_what_add_reports_one_after_the_other(bundled: Holdfast) -> No
     chances = [link.probability for link in seen.links]
     assert chances == sorted(chances, reverse=True)
     assert all(0 < chance <= 1 for chance in chances)
+
+
+def test_decisions_and_what_lies_far_apart_have_no_links(bundled: Holdfast) -> None:
+    bundled.add_many("vet", ["Metric units, please.", "I'd rather take the night train than fly."])
+    home = {"situation": "My father wanted to stay at home", "choice": "we rebuilt his floor"}
+    for reason in ("he would rather have fewer years there", "his years there count for more"):
+        bundled.decide("vet", **home, reason=reason)
+    assert bundled.map("vet").links == []
+    added = bundled.add("vet", "My father wanted to stay at home, so we rebuilt his floor.")
+    assert not added.similar + added.possible_revisions + added.tensions
+    assert neighbours.closest(np.array([0.05, 0.3, 0.2], np.float32)) == [1, 2]
 
 
 def test_links_are_found_across_the_blocks_in_which_cosines_are_held(tmp_path) -> None:
