@@ -650,7 +650,8 @@ def test_static_files_are_kept_for_good_and_change_their_path_with_their_content
 
 
 SIGNS = [
-    "<script>alert(1)</script>", '" onmouseover="alert(1)', "</textarea><img src=x>", "{{ 1234567*7 }}",
+    "<script>alert(1)</script>", '" onmouseover="alert(1)', "</textarea><img src=x>",
+    "{{ 1234567*7 }}",
     "&lt;b&gt;", "\u202eright to left", "שלום עולם", "x" * 1500, "</pre><h1>out",
 ]  # fmt: skip
 

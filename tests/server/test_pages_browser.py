@@ -180,7 +180,8 @@ def test_what_is_close_to_what_is_there_is_told_before_it_is_kept(browser: Any, 
 def test_proposals_are_decided_and_the_list_follows(browser: Any, site: Site) -> None:
     with looking(browser, site, "/values/tove") as page:
         assert "2 proposals wait" in words(page, "#proposals")
-        page.locator("#proposals button:has-text('Confirm')").first.press("Enter")
+        wanted = page.locator("#proposals li", has_text="Wants short answers.")
+        wanted.get_by_role("button", name="Confirm").press("Enter")
         page.wait_for_selector("#list >> text=Wants short answers.")
         assert "1 proposal waits" in words(page, "#proposals")
         page.click("#proposals button:has-text('Reject')")
