@@ -6,6 +6,7 @@ far it is.
 
 import json
 import threading
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from fastapi.responses import Response
 
+from ..memory import times
 from ..memory.errors import HoldfastError, InvalidInputError
 from ..memory.models import Evidence, Verification
 from ..retrieval.engine import Holdfast
@@ -25,6 +27,8 @@ from .pages_try import injected_first
 from .problems import RefusedError
 from .visiting import HEADERS, Form, Visit, visits
 
+DAY = 86_400 * 1_000_000
+"""In microseconds."""
 PAGE = 50
 """Events listed at once."""
 CANDIDATES = 10
@@ -52,6 +56,8 @@ class Filter:
 
     family: str = "retrieval"
     subject: str = ""
+    until: str | None = None
+    """The last day, in ISO 8601; None: today."""
     before: int | None = None
 
     @classmethod
@@ -60,7 +66,8 @@ class Filter:
         family = form.given("family") or "retrieval"
         if family not in (*FAMILIES, "all"):
             raise InvalidInputError(f"choose one of: {', '.join(FAMILIES)}, all")
-        return cls(family, form.text("subject").strip(), form.whole("before"))
+        subject, until = form.text("subject").strip(), form.given("until")
+        return cls(family, subject, until, form.whole("before"))
 
     @property
     def types(self) -> Sequence[str]:
@@ -84,7 +91,10 @@ def find_evidence(visit: Annotated[Visit, visits("evidence", "evidence")]) -> Re
 def _audit(visit: Visit, wanted: Filter, *, part: str | None = None) -> Response:
     caller = visit.caller
     about = visit.asking.about(wanted.subject) if wanted.subject else caller.subject
-    found = visit.asking.events(about, wanted.types, before=wanted.before, limit=PAGE + 1)
+    before = wanted.before
+    if before is None and wanted.until is not None:
+        before = _end_of(visit.asking.engine, wanted.until)
+    found = visit.asking.events(about, wanted.types, before=before, limit=PAGE + 1)
     shown = found[:PAGE]
     values: dict[str, Any] = {
         "wanted": wanted, "families": [*FAMILIES, "all"],
@@ -95,6 +105,17 @@ def _audit(visit: Visit, wanted: Filter, *, part: str | None = None) -> Response
     if (part is None or not visit.is_fragment) and caller.may("ledger"):
         values |= _ledger(visit)
     return visit.page("audit.html", part=part, **values)
+
+
+def _end_of(engine: Holdfast, until: str) -> int:
+    """Give the place in the ledger of the first event after a day (ISO 8601); events stand in their order."""
+
+    def at(place: int) -> int:
+        return times.to_micros(engine.audit.events(before=place + 1, limit=1)[0].recorded_at)
+
+    end = times.to_micros(until, "until") + DAY
+    newest = engine.audit.events(limit=1)
+    return bisect_left(range(newest[0].index + 1), end, key=at) if newest else 0
 
 
 def summary(event: Evidence) -> str:

@@ -5,8 +5,8 @@ import logging
 import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import httpx
@@ -17,7 +17,7 @@ from web import running, serving
 
 from holdfast import Holdfast
 from holdfast.memory.checkpoint import read_key
-from holdfast.memory.models import ROLES, Role
+from holdfast.memory.models import ROLES, Evidence, Role
 from holdfast.memory.verifier import verify_bundle
 from holdfast.server import (
     pages,
@@ -497,7 +497,31 @@ def test_evidence_is_filtered_and_paged(
     assert seen == ids[::-1]
     assert not form["before"]
     assert "Nothing of this" in admin.part("/audit", {"family": "calls", "subject": "ida"}).text
+    today, yesterday = (f"{datetime.now(UTC) - timedelta(n):%Y-%m-%d}" for n in (0, 1))
+    newest = {"family": "retrieval", "subject": "ida", "until": today}
+    assert ids[-1] in admin.part("/audit", newest).text
+    assert "Nothing of this" in admin.part("/audit", {**newest, "until": yesterday}).text
+    assert admin.part("/audit", {**newest, "until": "soon"}).status_code == 422
     assert admin.part("/audit", {"family": "magic"}).status_code == 422
+
+
+def test_the_end_of_a_day_is_found_among_events_of_several(fake: Holdfast) -> None:
+    first = fake.audit.events  # its times are what they are: those of a few days are put in
+    fake.add_many("ada", [f"I like number {n}." for n in range(9)], split=False)
+    size = first(limit=1)[0].index + 1
+    start = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+    class Days:
+        def events(self, *, before: int | None = None, limit: int) -> list[Evidence]:
+            return [
+                replace(each, recorded_at=start + timedelta(each.index // 3))
+                for each in first(before=before, limit=limit)
+            ]
+
+    fake.audit = Days()  # pyright: ignore[reportAttributeAccessIssue]
+    ends = [pages_audit._end_of(fake, f"2026-{day}") for day in ("02-28", "03-01", "03-02")]
+    assert ends == [0, 3, 6]
+    assert pages_audit._end_of(fake, "2027-01-01") == size
 
 
 def test_a_record_is_replayed_and_a_statement_left_out(world: World, admin: Visitor) -> None:
