@@ -20,6 +20,8 @@ NEIGHBOURS = 5
 """Statements that a prompt is tied to: those that the engine scores highest."""
 LINKS = 8
 """Links told of in words."""
+TIES = 400
+"""Links drawn as lines: the surest."""
 TITLE = 90
 """Characters of a statement that a point in the picture carries along."""
 MARGIN = 0.04
@@ -94,14 +96,14 @@ def drawn(seen: ValuesMap, near: list[Candidate]) -> dict[str, Any]:
     points = [Point(s, *at) for s, at in zip(seen.statements, shares[:count], strict=True)]
     of = {point.statement.id: point for point in points}
     landed = shares[count] if len(shares) > count else None
-    ties = [_tie(of[link.first], of[link.second], link.relation) for link in seen.links]
+    ties = [_tie(of[link.first], of[link.second], link.relation) for link in seen.links[:TIES]]
     if landed is not None:
         target = [of[c.statement.id] for c in near if c.statement.id in of]
         ties += [Tie(*landed, each.x, each.y, "near") for each in target]
     return {
         "points": points, "ties": ties, "landed": landed, "near": near,
         "links": [_told(link, of) for link in seen.links[:LINKS]],
-        "more_links": max(0, len(seen.links) - LINKS),
+        "more_links": max(0, len(seen.links) - LINKS), "drawn_links": min(TIES, len(seen.links)),
         "kinds": _kinds(points), "explained": sum(seen.explained),
     }  # fmt: skip
 

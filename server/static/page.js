@@ -21,15 +21,6 @@
     button.textContent = "Copied";
   });
 
-  // "/" goes to the field that finds things, as elsewhere.
-  on("keydown", (event) => {
-    const typing = event.target.closest("input, textarea, select");
-    const field = document.querySelector("[data-find]");
-    if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey || !field) return;
-    event.preventDefault();
-    field.focus();
-  });
-
   // The map: a sign that is pointed at, or reached with the arrow keys, is read out below.
   const read = (link) => {
     const map = link.closest("[data-map]");

@@ -317,7 +317,7 @@ def test_an_admin_makes_replaces_and_ends_keys(browser: Any, site: Site) -> None
 def test_a_subject_is_found_and_opened(browser: Any, site: Site) -> None:
     with looking(browser, site, "/") as page:
         page.wait_for_url("**/subjects")
-        page.keyboard.press("/")
+        page.get_by_label("Name of a subject").focus()
         page.keyboard.type("tov")
         expect(page.locator(".names a")).to_have_count(1)
         page.click(".names a")
