@@ -108,7 +108,7 @@ def _audit(visit: Visit, wanted: Filter, *, part: str | None = None) -> Response
 
 
 def _end_of(engine: Holdfast, until: str) -> int:
-    """Give the place in the ledger of the first event after a day (ISO 8601); events stand in their order."""
+    """Give the place in the ledger of the first event after a day, in ISO 8601."""
 
     def at(place: int) -> int:
         return times.to_micros(engine.audit.events(before=place + 1, limit=1)[0].recorded_at)
