@@ -14,7 +14,8 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-versio
 	--overrides requirements/overrides.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types contract mutants format lock lock-check wheel clean
+.PHONY: help demo test notebooks notebooks-strip pictures lint types contract mutants format lock \
+	lock-check wheel clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -26,6 +27,19 @@ demo: $(VENV)/.runtime
 ## make test      run all tests, with coverage of memory/ and retrieval/
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(COVERAGE) --cov-fail-under=95 $(PYTEST_ARGS)
+
+## make notebooks open the notebooks, with everything that they need
+notebooks: $(VENV)/.notebooks
+	cd notebooks && $(abspath $(BIN))/jupyter lab
+
+## make notebooks-strip  take outputs, counts and metadata out of the notebooks, as git has them
+notebooks-strip: $(VENV)/.python
+	$(BIN)/python notebooks/strip.py
+
+## make pictures  make the README's pictures anew, docs/map.png and docs/why.png
+pictures: $(VENV)/.notebooks
+	HOLDFAST_PICTURES='$(CURDIR)/docs' $(BIN)/jupyter execute \
+		notebooks/02_map_of_values.ipynb notebooks/03_why_this_was_injected.ipynb
 
 ## make lint      ruff: rules and format
 lint: $(VENV)/.dev
@@ -92,6 +106,12 @@ $(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(VENV)/.python
 
 $(VENV)/.test: requirements/test.txt $(VENV)/.runtime
 	@$(PIP) -r requirements/test.txt
+	@touch $@
+
+# JupyterLab is for people and not in the lock; pip knows groups from 25.1 on.
+$(VENV)/.notebooks: pyproject.toml $(VENV)/.test
+	@$(PIP) 'pip>=25.1'
+	@$(PIP) --group notebooks
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.test

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Verification as Verification,
     )
     from .retrieval.engine import Holdfast as Holdfast
+    from .retrieval.mapping import ValuesMap as ValuesMap
     from .retrieval.results import (
         Added as Added,
         Candidate as Candidate,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Holdfast": ".retrieval.engine",
     "Settings": ".retrieval.settings",
+    "ValuesMap": ".retrieval.mapping",
     **dict.fromkeys(("Added", "Candidate", "Injection", "Retrieval"), ".retrieval.results"),
     **dict.fromkeys(
         ("Decision", "Evidence", "Proposal", "Statement", "Verification"), ".memory.models"

@@ -200,6 +200,13 @@ class ChromaVectors:
         with self._use.shared():
             self._open()
 
+    def warm_up(self) -> None:
+        """Open beside the loading of the model; what fails here is told at first use."""
+        try:
+            self.open()
+        except Exception:
+            self.close()
+
     def close(self) -> None:
         """Close the client and what it holds open, once no other thread works with it."""
         with self.alone():

@@ -242,10 +242,16 @@ def entries(
     *,
     subject: str | None = None,
     types: Iterable[str] | None = None,
+    before: int | None = None,
     limit: int | None = None,
 ) -> list[Evidence]:
-    """Read events, newest first; with ``subject`` only those about that subject."""
+    """Read events, newest first; with ``subject`` only those about that subject.
+
+    ``before``: only those whose place in the ledger is below it.
+    """
     query = _rows(snapshot)
+    if before is not None:
+        query = query.where(ledger.c.position < before)
     if subject is not None:
         about = subject_events.join(subjects, subjects.c.key == subject_events.c.subject_key)
         query = query.where(

@@ -5,6 +5,7 @@ know nothing of SQL, vectors or ranking. Times are aware datetimes in UTC, with
 microseconds.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
@@ -34,6 +35,16 @@ def html_table(rows: list[tuple[str, Any]]) -> str:
         if value not in (None, (), "")
     )
     return f"<table>{body}</table>"
+
+
+def html_rows(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Render rows under headings as a table; every cell is escaped."""
+    left = " style='text-align:left'"
+    head = "".join(f"<th{left}>{escape(name)}</th>" for name in headings)
+    body = "".join(
+        f"<tr>{''.join(f'<td{left}>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +251,16 @@ class Verification:
         )
 
     def _repr_html_(self) -> str:
-        return html_table([("verification", str(self))])
+        return html_table(
+            [
+                ("verdict", self.verdict),
+                ("problem", self.problem and f"at {self.failed_at}: {self.problem}"),
+                ("leaves checked", self.checked),
+                ("erased", self.erased or ""),
+                ("under a checkpoint", f"{self.covered}, {self.outside} of them kept outside"),
+                ("root", self.root),
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +285,15 @@ class Erasure:
         return "\n".join([done, *self.left])
 
     def _repr_html_(self) -> str:
-        return html_table([("erasure", str(self))])
+        return html_table(
+            [
+                ("versions of statements removed", self.statements),
+                ("proposals removed", self.proposals),
+                ("events whose payloads were removed", self.events),
+                ("recorded as", self.evidence_id),
+                ("left to do", "; ".join(self.left)),
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True)

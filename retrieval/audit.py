@@ -59,6 +59,7 @@ class Audit:
         subject: str | None = None,
         *,
         types: Sequence[str] | None = None,
+        before: int | None = None,
         limit: int | None = 50,
     ) -> list[Evidence]:
         """List events, newest first.
@@ -66,14 +67,21 @@ class Audit:
         Args:
             subject: only those about this subject; None: of all.
             types: only of these, such as ``statement.put``; None: of every type.
+            before: only those whose place in the ledger (``Evidence.index``) is below this;
+                None: from the newest.
             limit: at most so many; None: all.
         """
-        if limit is not None and (type(limit) is not int or not 0 <= limit <= MOST_NUMBER):
-            raise InvalidInputError(f"limit is a whole number, 0 to {MOST_NUMBER}, or None for all")
+        for what, given in (("limit", limit), ("before", before)):
+            if given is not None and (type(given) is not int or not 0 <= given <= MOST_NUMBER):
+                raise InvalidInputError(
+                    f"{what} is a whole number, 0 to {MOST_NUMBER}, or None for all"
+                )
         subject = None if subject is None else name(subject, "subject")
         wanted = None if types is None else ids(types, "types")
         with self._record.snapshot() as snapshot:
-            return ledger.entries(snapshot, subject=subject, types=wanted, limit=limit)
+            return ledger.entries(
+                snapshot, subject=subject, types=wanted, before=before, limit=limit
+            )
 
     @property
     def verifier_key(self) -> str:

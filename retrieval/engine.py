@@ -14,14 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
-from ..memory import (
-    erasure,
-    proposals,
-    store,
-    times,
-    turns,
-    verification,
-)
+from ..memory import erasure, proposals, store, times, turns, verification
 from ..memory.carry import carry
 from ..memory.chroma import ChromaVectors
 from ..memory.database import Database
@@ -40,7 +33,7 @@ from ..memory.record import Record, installation_id, open_vault
 from ..memory.signer import Signer
 from ..memory.times import Time
 from ..memory.vectors import Progress
-from . import context, doctor, gleaning, portable, replay
+from . import context, doctor, gleaning, mapping, portable, replay
 from .access import Access
 from .audit import Audit, checkpoint_text
 from .calibration import read_table
@@ -48,6 +41,7 @@ from .conversation import Conversations, Prepare, Turn
 from .corpus import CorpusCache, fold
 from .embedder import Embedder, open_embedder
 from .library import Library
+from .mapping import ValuesMap
 from .opening import parts, settled
 from .request import Messages, parse
 from .results import (
@@ -58,6 +52,7 @@ from .results import (
     Loaded,
     Replay,
     Retrieval,
+    Said,
 )
 from .retriever import Retriever
 from .settings import Settings
@@ -107,7 +102,7 @@ class Holdfast:
         self._assemble(CorpusCache(settings.cache_statements), brief=brief)
         if not database.read_only and erasure.is_unfinished(self._record):
             erasure.purge(self._record, chroma)
-        self._warming = threading.Thread(target=self._warm_up, name="holdfast-warm-up")
+        self._warming = threading.Thread(target=chroma and chroma.warm_up, name="holdfast-warm-up")
         if chroma is not None and not brief:
             self._warming.start()
 
@@ -286,6 +281,25 @@ class Holdfast:
             self._writer.add(subject, texts, given, split=split, report=False, progress=progress)
         )
 
+    def read(self, subject: str, text: str, *, split: bool = True, **given: Any) -> list[Said]:
+        """Tell how ``add`` would take a text, and store nothing.
+
+        Args:
+            subject: whose statements it is read beside.
+            text: as ``add`` takes it.
+            split: False keeps the text as one statement.
+            given: any of ``kind``, ``strength``, ``scope`` and ``contexts``; what is not
+                named is read from the words.
+
+        Returns:
+            The statements in the text's order, each with what is there that it repeats,
+            may revise, or pulls against.
+
+        Raises:
+            InvalidInputError: ``add`` would not take it.
+        """
+        return self._writer.read(name(subject, "subject"), text, attributes(**given), split=split)
+
     def decide(
         self,
         subject: str,
@@ -439,6 +453,24 @@ class Holdfast:
         """List the subjects of whom anything is on record, retrievals included."""
         with self._record.snapshot() as snapshot:
             return store.subject_names(snapshot)
+
+    def map(
+        self, subject: str, *, prompts: Sequence[str | Messages] = (), as_of: Time | None = None
+    ) -> ValuesMap:
+        """Lay out a subject's statements in the space of their embeddings, to be looked at.
+
+        Args:
+            subject: whose.
+            prompts: prompts, or chat messages, to be placed on the same axes; nothing is
+                recorded of them.
+            as_of: the statements that held then, as far as is known now; None: now.
+
+        Returns:
+            All statements in force with vectors, points on two axes, and how they relate.
+        """
+        moment = None if as_of is None else times.to_micros(as_of, "as_of")
+        corpus = self._library.corpus_as_of(name(subject, "subject"), moment)
+        return mapping.values_map(corpus, self.embedder, prompts)
 
     # What bears on a request
 
@@ -671,11 +703,3 @@ class Holdfast:
                 self._signer.sign()
             except HoldfastError as error:
                 logger.warning("no checkpoint was signed: %s", error)
-
-    def _warm_up(self) -> None:
-        """Import and open Chroma beside the loading of the model."""
-        assert self._chroma is not None
-        try:
-            self._chroma.open()
-        except Exception:
-            self._chroma.close()

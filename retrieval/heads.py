@@ -5,6 +5,7 @@ other one the rules of ``reading`` and ``relation`` stand alone. A reading is ke
 statement, so nothing here is ever computed again for an audit.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..memory.models import KINDS, SCOPES, STRENGTHS
-from . import reading, relation
+from . import reading
 from .reading import Reading
-from .relation import Relation
+from .relation import Relation, Words, differences
 
 FILE = Path(__file__).with_name("model") / "heads.npz"
 RELATIONS = ("none", "duplicate", "revision", "tension")
+REPORTED: dict[Relation, int] = {"similar": 1, "possible_revision": 2, "tension": 3}
+"""Under what name each is reported, and its place in ``RELATIONS``."""
 SAME_MATTER = 0.6
 """Least chance of a duplicate or a revision at which the likelier of the two is reported."""
 TENSION = 0.6
@@ -50,10 +53,6 @@ class Heads:
         }
         return Reading(**said)
 
-    def relation(self, text: str, other: str, vector: Floats, old: Floats) -> Relation | None:
-        """Say how a new statement stands to one stored, where that is sure enough."""
-        return related(self.relate(text, other, vector, old))
-
     def ask(self, vectors: Floats) -> Floats:
         """Give the chance that each sentence asks for something: (n, d) → (n,)."""
         return softmax(vectors, self._weights["ask"])[:, 1]
@@ -62,10 +61,11 @@ class Heads:
         """Give the chance that each sentence would undo what is kept: (n, d) → (n,)."""
         return softmax(vectors, self._weights["override"])[:, 1]
 
-    def relate(self, text: str, other: str, vector: Floats, old: Floats) -> Floats:
-        """Give the chance of each of ``RELATIONS`` of a new statement to one stored: (4,)."""
-        features = pair_features(text, other, vector, old)[None]
-        return softmax(features, self._weights["relation"])[0]
+    def relate(
+        self, new: Sequence[Words], old: Sequence[Words], vectors: Floats, olds: Floats
+    ) -> Floats:
+        """Give the chance of each of ``RELATIONS`` of p new statements to ones stored: (p, 4)."""
+        return softmax(pair_features(new, old, vectors, olds), self._weights["relation"])
 
 
 @lru_cache(maxsize=4)
@@ -111,12 +111,22 @@ def text_features(text: str, vector: Floats) -> Floats:
     return np.concatenate([np.asarray(vector, np.float32) * 4, fired])
 
 
-def pair_features(text: str, other: str, vector: Floats, old: Floats) -> Floats:
-    """Give what two statements have in common: their vectors' and their words'."""
-    cosine = float(vector @ old)
-    near = [cosine, cosine**2, max(0.0, cosine - 0.5), max(0.0, cosine - 0.7)]
-    words = relation.differences(text, other)
-    return np.concatenate([np.array([*near, *words], np.float32), vector * old * 16])
+def pair_features(
+    new: Sequence[Words], old: Sequence[Words], vectors: Floats, olds: Floats
+) -> Floats:
+    """Give what p pairs of statements have in common: their vectors' and their words'.
+
+    Args:
+        new: p statements' words.
+        old: of those that they are compared with.
+        vectors: (p, d), of the new ones.
+        olds: (p, d), of the others.
+    """
+    product = vectors * olds
+    cosine = product.sum(axis=1)
+    near = [cosine, cosine**2, np.maximum(0, cosine - 0.5), np.maximum(0, cosine - 0.7)]
+    words = [differences(*pair) for pair in zip(new, old, strict=True)]
+    return np.hstack([np.stack(near, axis=1), np.array(words, np.float32), product * 16])
 
 
 def softmax(features: Floats, weights: Floats) -> Floats:

@@ -108,8 +108,10 @@ class Library:
                 snapshot, found, as_of=found.present() if as_of is None else as_of
             )
 
-    def corpus_as_of(self, subject: str, as_of: int) -> Corpus:
-        """Give what held at a valid time, as far as is known now; it is not kept."""
+    def corpus_as_of(self, subject: str, as_of: int | None) -> Corpus:
+        """Give what held at a valid time, as far as is known now, not kept; None: ``corpus``."""
+        if as_of is None:
+            return self.corpus(subject)
         with self.record.snapshot() as snapshot:
             found = store.subject(snapshot, subject)
             if found is None:

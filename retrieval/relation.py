@@ -58,6 +58,29 @@ _SWAPPED_WORDS = 2
 """Most words in a row that may be exchanged within otherwise equal words."""
 
 
+class Words:
+    """What is read once of a text, however many others it is compared with."""
+
+    __slots__ = ("exception", "marks", "turn", "weighed", "words")
+
+    def __init__(self, text: str) -> None:
+        """Read a statement: what it must share with another to say the same, and its words."""
+        plain = " ".join(text.casefold().replace("’", "'").replace("‘", "'").split())
+        words = _WORD.findall(plain)
+        numbers = {number.replace(":00", "") for number in _QUANTITY.findall(plain)}
+        numbers |= {_NUMBERS[word] for word in words if word in _NUMBERS}
+        times = {time.strip().replace(".", "").rstrip("s") for time in _TIME.findall(plain)}
+        wish = bool(_WISH.search(plain)) and not _DEMAND.search(plain)
+        self.words = frozenset(words)
+        self.weighed = [word for word in words if not _UNWEIGHED.fullmatch(word)]
+        self.turn = bool(_TURN.search(plain))
+        self.exception = bool(_EXCEPTION.search(plain))
+        negated = bool(_NEGATION.search(plain))
+        self.marks: tuple[object, ...] = (
+            frozenset(numbers), frozenset(times), negated, self.turn, self.exception, wish
+        )  # fmt: skip
+
+
 def relation(text: str, other: str, cosine: float) -> Relation | None:
     """Say how a new text stands to one already stored.
 
@@ -74,13 +97,13 @@ def relation(text: str, other: str, cosine: float) -> Relation | None:
     """
     if cosine < RELATION_FLOOR:
         return None
-    new, old = _plain(text), _plain(other)
-    if _marks(new) != _marks(old) or _word_exchanged(new, old):
+    new, old = Words(text), Words(other)
+    if new.marks != old.marks or _word_exchanged(new, old):
         return "possible_revision"
     return "similar" if cosine >= _SIMILAR_FLOOR else None
 
 
-def differences(text: str, other: str) -> list[float]:
+def differences(new: Words, old: Words) -> list[float]:
     """Say in numbers how the words of a new text and a stored one differ.
 
     Returns:
@@ -88,50 +111,21 @@ def differences(text: str, other: str) -> list[float]:
         whether a word of change or an exception stands in the new one; whether a word or two are
         exchanged; the share of words in common; and the ratio of the lengths.
     """
-    new, old = _plain(text), _plain(other)
-    ours, theirs = _marks(new), _marks(old)
-    differ = [float(a != b) for a, b in zip(ours, theirs, strict=True)]
-    left, right = set(_WORD.findall(new)), set(_WORD.findall(old))
-    common = len(left & right) / max(1, len(left | right))
+    common = len(new.words & old.words) / max(1, len(new.words | old.words))
     return [
-        *differ,
-        float(bool(_TURN.search(new))),
-        float(bool(_EXCEPTION.search(new))),
+        *(float(a != b) for a, b in zip(new.marks, old.marks, strict=True)),
+        float(new.turn),
+        float(new.exception),
         float(_word_exchanged(new, old)),
         common,
         float(common > 0.5),
-        min(3.0, len(left) / max(1, len(right))),
+        min(3.0, len(new.words) / max(1, len(old.words))),
     ]
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().replace("’", "'").replace("‘", "'").split())
-
-
-def _marks(words: str) -> tuple[object, ...]:
-    """What two statements of one matter must share in order to say the same."""
-    numbers = {number.replace(":00", "") for number in _QUANTITY.findall(words)}
-    numbers |= {_NUMBERS[word] for word in _WORD.findall(words) if word in _NUMBERS}
-    times = {time.strip().replace(".", "").rstrip("s") for time in _TIME.findall(words)}
-    turn = _TURN.search(words)
-    exception = _EXCEPTION.search(words)
-    wish = _WISH.search(words) and not _DEMAND.search(words)
-    return (
-        frozenset(numbers),
-        frozenset(times),
-        bool(_NEGATION.search(words)),
-        bool(turn),
-        bool(exception),
-        bool(wish),
-    )
-
-
-def _word_exchanged(new: str, old: str) -> bool:
+def _word_exchanged(new: Words, old: Words) -> bool:
     """Whether one run of words is another in otherwise equal words ("in German", "in French")."""
-    left, right = (
-        [word for word in _WORD.findall(words) if not _UNWEIGHED.fullmatch(word)]
-        for words in (new, old)
-    )
+    left, right = new.weighed, old.weighed
     start = 0
     while start < min(len(left), len(right)) and left[start] == right[start]:
         start += 1

@@ -1,15 +1,26 @@
 """What the engine hands back: values that print readably and know no engine."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from ..memory.models import Evidence, Statement, html_table
+from ..memory.models import (
+    Evidence,
+    Kind,
+    Scope,
+    Statement,
+    Strength,
+    html_rows,
+    html_table,
+)
+from .relation import Relation
 
 Lane = Literal["always", "topical"]
 Verdict = Literal["injected", "below_threshold", "over_budget", "out_of_context"]
 Status = Literal["injected", "none", "degraded"]
+_MOST_SHOWN = 20
+"""Candidates in the table of a retrieval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +77,30 @@ class Retrieval:
         return "\n".join([head, *(f"  {candidate}" for candidate in self.injected)])
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{c.score:.3f}</td><td>{escape(c.verdict)}</td>"
-            f"<td>{escape(c.lane)}</td>"
-            f"<td style='text-align:left'>{escape(c.statement.text)}</td></tr>"
-            for c in self.candidates[:20]
-        )
+        more = len(self.candidates) - _MOST_SHOWN
         return (
             f"<p>{escape(self.status)}: {len(self.injected)} of {len(self.candidates)} statements; "
             f"evidence {escape(self.evidence_id or 'not recorded')}</p>"
-            "<table><tr><th>score</th><th>verdict</th><th>lane</th><th>statement</th></tr>"
-            f"{rows}</table>"
+            + _candidates(self.candidates[:_MOST_SHOWN])
+            + (f"<p>and {more} more</p>" if more > 0 else "")
         )
+
+
+def _candidates(shown: Iterable[Candidate]) -> str:
+    return html_rows(
+        ["score", "needed", "verdict", "lane", "strength", "statement"],
+        [
+            (
+                f"{c.score:.3f}",
+                f"{c.parts['threshold']:.2f}" if c.lane == "topical" else "",
+                c.verdict,
+                c.lane,
+                c.statement.strength,
+                c.statement.text,
+            )
+            for c in shown
+        ],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +109,29 @@ class Injection:
 
     messages: list[dict[str, Any]]
     retrieval: Retrieval
+
+    def __str__(self) -> str:
+        return "\n".join(f"{message.get('role')}: {_said(message)}" for message in self.messages)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left;vertical-align:top'>{escape(str(m.get('role')))}</th>"
+            f"<td style='text-align:left;white-space:pre-wrap'>{escape(_said(m))}</td></tr>"
+            for m in self.messages
+        )
+        return (
+            f"<table>{rows}</table><p>{escape(self.retrieval.status)}; "
+            f"evidence {escape(self.retrieval.evidence_id or 'not recorded')}</p>"
+        )
+
+
+def _said(message: dict[str, Any]) -> str:
+    """Give what a message says: its text, the texts of its parts, or else what it holds."""
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = cast("list[dict[str, Any]]", content)
+        return "\n".join(str(part["text"]) for part in parts if part.get("text"))
+    return content if isinstance(content, str) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +180,63 @@ class Added(list[Statement]):
         return "\n".join(str(statement) for statement in self)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(s.id)}</td><td>{escape(s.strength)}</td><td>{escape(s.kind)}</td>"
-            f"<td>{escape(s.scope)}</td><td style='text-align:left'>{escape(s.text)}</td></tr>"
-            for s in self
+        existing = {statement.id for statement in self.existing}
+        table = html_rows(
+            ["id", "strength", "kind", "scope", "statement", ""],
+            [
+                (s.id, s.strength, s.kind, s.scope, s.text, "was there" * (s.id in existing))
+                for s in self
+            ],
         )
-        return (
-            "<table><tr><th>id</th><th>strength</th><th>kind</th><th>scope</th>"
-            f"<th>statement</th></tr>{rows}</table>"
+        reports = (
+            ("similar", self.similar),
+            ("possible revision", self.possible_revisions),
+            ("tension", self.tensions),
+        )
+        pairs = [
+            (relation, pair.statement.text, pair.other.text, f"{pair.score:.2f}")
+            for relation, found in reports
+            for pair in found
+        ]
+        return table + (
+            html_rows(["report", "said now", "said before", "cosine"], pairs) if pairs else ""
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """A statement in force that one about to be said has to do with."""
+
+    other: Statement
+    relation: Relation
+    score: float
+    """Cosine of the two, -1 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One statement as ``add`` would store it; nothing was stored."""
+
+    text: str
+    kind: Kind
+    strength: Strength
+    scope: Scope
+    existing: Statement | None
+    """The same words, where they are there already: they would not be stored twice."""
+    near: list[Near]
+    """What lies close or pulls against it, closest first."""
+
+    def __str__(self) -> str:
+        return f"{self.strength} · {self.kind} · {self.scope}: {self.text}"
+
+    def _repr_html_(self) -> str:
+        return html_table(
+            [
+                ("statement", self.text),
+                ("read as", f"{self.strength} · {self.kind} · {self.scope}"),
+                ("already there", self.existing and self.existing.id),
+                *((near.relation.replace("_", " "), near.other.text) for near in self.near),
+            ]
         )
 
 
@@ -153,6 +248,13 @@ class Explanation:
     retrieval: Retrieval
     problems: list[str] = field(default_factory=list[str])
     """What keeps the evidence from being read back in full; empty when all is there."""
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.evidence), str(self.retrieval), *self.problems])
+
+    def _repr_html_(self) -> str:
+        problems = "".join(f"<p>{escape(problem)}</p>" for problem in self.problems)
+        return self.evidence._repr_html_() + problems + self.retrieval._repr_html_()  # pyright: ignore[reportPrivateUsage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +286,22 @@ class Replay:
             return f"{self.evidence_id}: same candidates, scores, verdicts and injected bytes"
         return f"{self.evidence_id}: differs: " + "; ".join(self.differences)
 
+    def _repr_html_(self) -> str:
+        said = html_table(
+            [
+                ("evidence", self.evidence_id),
+                ("comes out", "the same" if self.same else "otherwise"),
+                ("differences", "" if self.added or self.removed else "; ".join(self.differences)),
+                ("cosine of the request", self.embedding_cosine and f"{self.embedding_cosine:.4f}"),
+            ]
+        )
+        for heading, found in (
+            ("would have been injected", self.added),
+            ("would not have been injected", self.removed),
+        ):
+            said += f"<p>{heading}:</p>{_candidates(found)}" if found else ""
+        return said
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -198,6 +316,9 @@ class Loaded:
     def __str__(self) -> str:
         there = f"; {self.existing} were there already" if self.existing else ""
         return f"loaded {self.versions} versions and {self.proposals} proposals{there}"
+
+    def _repr_html_(self) -> str:
+        return html_table([("subject", self.subject), ("document", str(self))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,3 +343,9 @@ class DoctorReport:
         return f"{self.checked} vectors checked: {state}" + "".join(
             f"\n  {problem}" for problem in self.problems
         )
+
+    def _repr_html_(self) -> str:
+        return html_rows(
+            ["fault", "found", "mended"],
+            [(name, count, self.mended.get(name, 0)) for name, count in self.findings.items()],
+        ) + html_table([("vectors checked", self.checked), ("left", "; ".join(self.problems))])

@@ -58,10 +58,13 @@ class Retriever:
         """
         embedder = self._library.embedder
         heard = asks.hear(asked, embedder)
-        corpora = [self._corpus(subject, moment) for subject in subjects]
+        held = self._library.corpus_as_of
+        corpora = [held(subject, moment) for subject in subjects]
         latest = max(corpus.at for corpus in corpora)
         if any(corpus.ends is not None and corpus.ends <= latest for corpus in corpora):
-            corpora = [self._corpus(subject, latest) for subject in subjects]  # all at one moment
+            corpora = [
+                self._library.corpus_as_of(subject, latest) for subject in subjects
+            ]  # all at one moment
         terms = query_terms(segment.text for segment in heard.segments if segment.leads)
         query = Query(
             vectors=heard.vectors,
@@ -87,11 +90,6 @@ class Retriever:
                 lambda tx: self._append(tx, corpora, fields, also)
             )
         return outcome.retrieval(evidence_id, sum(corpus.repaired for corpus in corpora))
-
-    def _corpus(self, subject: str, moment: int | None) -> Corpus:
-        if moment is None:
-            return self._library.corpus(subject)
-        return self._library.corpus_as_of(subject, moment)
 
     def _append(
         self,

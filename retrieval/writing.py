@@ -26,7 +26,7 @@ from ..memory.vectors import Embedded, Progress
 from ..memory.versions import Change, Draft, Subject, Version
 from . import neighbours, reading, splitting
 from .library import Library, draft, equality
-from .results import Added
+from .results import Added, Near, Said
 
 MOST_NAME = 200
 """Characters in the name of a subject, a tenant, a context or a source."""
@@ -180,6 +180,24 @@ class Writer:
             possible_revisions=neighbours.reported(pairs, "possible_revision", written),
             tensions=neighbours.reported(pairs, "tension", written),
         )
+
+    def read(self, subject: str, text: str, given: Attributes, *, split: bool) -> list[Said]:
+        """Tell how a text would be stored; writes nothing, to Chroma neither."""
+        drafts = [_draft(one, given) for one in _singles(text, split=split)]
+        matrix = self._library.quantised([each.text for each in drafts])
+        drafts = neighbours.read(self._library, drafts, given, matrix)
+        known = self._known(subject, drafts)
+        near: dict[str, list[Near]] = {each.key: [] for each in drafts}
+        for new, other, cosine, said in neighbours.pairs(self._library, subject, drafts, matrix):
+            near[new.key].append(Near(other, cast("Any", said), cosine))
+        return [
+            Said(
+                each.text, each.kind, each.strength, each.scope,
+                existing=known[each.equality].statement if each.equality in known else None,
+                near=[] if each.equality in known else near[each.key],
+            )
+            for each in drafts
+        ]  # fmt: skip
 
     def _write_new(
         self, tx: Transaction, subject: str, drafts: Sequence[Draft], embedded: Embedded

@@ -187,7 +187,7 @@ def write_event(page: Page, entry: Evidence) -> None:
     _write_head(page, entry)
     if entry.erased:
         page.line("what it recorded was erased with its subject; its leaf is still proved", "warn")
-    for name, value in _flat(entry.payload, apart=()):
+    for name, value in flat_fields(entry.payload, apart=()):
         page.line(f"{name}: {value}", indent=2)
 
 
@@ -204,7 +204,7 @@ def write_explanation(page: Page, explanation: Explanation) -> None:
     """Write the evidence's head, every candidate with its score parts, and the context."""
     entry, found = explanation.evidence, explanation.retrieval
     _write_head(page, entry)
-    for name, value in _flat(entry.payload):
+    for name, value in flat_fields(entry.payload):
         page.line(f"{name}: {value}", "dim", indent=2)
     if found.candidates:
         page.line()
@@ -234,15 +234,16 @@ def write_explanation(page: Page, explanation: Explanation) -> None:
         page.line(problem, "bad")
 
 
-def _flat(
+def flat_fields(
     payload: Mapping[str, Any], prefix: str = "", apart: Sequence[str] = SHOWN_APART
 ) -> list[tuple[str, str]]:
+    """Give an event's fields as names and values to be read, without those shown apart."""
     flat: list[tuple[str, str]] = []
     for name, value in payload.items():
         if prefix + name in apart:
             continue
         if isinstance(value, Mapping):
-            flat += _flat(cast("Mapping[str, Any]", value), f"{prefix}{name}.", apart)
+            flat += flat_fields(cast("Mapping[str, Any]", value), f"{prefix}{name}.", apart)
         elif name in TIMES and isinstance(value, str):
             flat.append((prefix + name, _time_text(value)))
         elif name == "thresholds" and _is_levels(value):
@@ -370,7 +371,7 @@ def write_report(page: Page, report: Report, *, show: bool) -> None:
         page.line(str(entry), indent=2)
         if not show:
             continue
-        for name, value in _flat(entry.fields, apart=("candidates", "policy.calibration")):
+        for name, value in flat_fields(entry.fields, apart=("candidates", "policy.calibration")):
             page.line(f"{name}: {value}", "dim", indent=4)
         for candidate in entry.candidates:
             page.line(" ".join(f"{k} {v}" for k, v in candidate.items()), indent=4)

@@ -13,7 +13,7 @@ from fastapi import Body, FastAPI, Query, Response
 from ..memory.errors import InvalidInputError
 from ..memory.models import Decision, Erasure, Proposal, Statement
 from ..retrieval.portable import Document
-from ..retrieval.results import Added, Loaded
+from ..retrieval.results import Added, Loaded, Said
 from . import api_admin
 from .answers import added_value, retrieval_headers
 from .api_models import (
@@ -26,6 +26,7 @@ from .api_models import (
     RetrievalOut,
     RetrievalRequest,
     Revision,
+    ToRead,
     When,
 )
 from .asking import Asking, Id, Listed, SubjectName, answer, link, needs, new_router, problems
@@ -89,6 +90,19 @@ def add_statements(
     else:
         added = Added(asking.engine.add_many(whose, said.texts or [], **said.said()))
     return answer(added_value(added), 201)
+
+
+@router.post(
+    "/subjects/{subject:path}/read",
+    tags=["statements"],
+    response_model=list[Said],
+    responses=problems(404),
+)
+def read_text(
+    asking: Annotated[Asking, needs("write", "read")], subject: SubjectName, said: ToRead
+) -> Response:
+    """Tell how a text would be split and read, and what it lies close to; nothing is stored."""
+    return answer(asking.engine.read(asking.about(subject), **said.model_dump()))
 
 
 @router.get(

@@ -6,6 +6,7 @@ from fastapi import Query, Response
 
 from ..memory.models import Evidence, Key
 from ..retrieval.results import Replay
+from ..retrieval.settings import MOST_NUMBER
 from .answers import checkpoint_value, doctor_value, verification_value
 from .api_models import (
     CheckpointOut,
@@ -47,6 +48,10 @@ Types = Annotated[
     ),
 ]
 Most = Annotated[int, Query(ge=0, le=MOST_LISTED, description="Most events.")]
+Before = Annotated[
+    int | None,
+    Query(ge=0, le=MOST_NUMBER, description="Only events whose index is below this."),
+]
 RETRIEVALS = ["retrieval"]
 
 router = new_router()
@@ -66,9 +71,10 @@ def subject_evidence(
     subject: SubjectName,
     types: Types = RETRIEVALS,
     limit: Most = 100,
+    before: Before = None,
 ) -> Response:
     """List a subject's events, newest first; a personal key sees those about it alone."""
-    return answer(_events(asking, asking.about(subject), types, limit))
+    return answer(asking.events(asking.about(subject), types, before=before, limit=limit))
 
 
 @router.get("/evidence", tags=["evidence"], response_model=list[Evidence])
@@ -76,18 +82,10 @@ def list_evidence(
     asking: Annotated[Asking, needs("evidence", "evidence")],
     types: Types = RETRIEVALS,
     limit: Most = 100,
+    before: Before = None,
 ) -> Response:
     """List the events of the tenant, newest first; of a personal key, its subject's."""
-    return answer(_events(asking, asking.caller.subject, types, limit))
-
-
-def _events(asking: Asking, subject: str | None, types: list[str], limit: int) -> list[Evidence]:
-    """List events; a personal key's are looked for among the newest ``MOST_LISTED``."""
-    wanted = None if "*" in types else types
-    if asking.caller.subject is None:
-        return asking.engine.audit.events(subject, types=wanted, limit=limit)
-    found = asking.engine.audit.events(subject, types=wanted, limit=MOST_LISTED)
-    return [each for each in found if asking.caller.may_see(each.subjects)][:limit]
+    return answer(asking.events(asking.caller.subject, types, before=before, limit=limit))
 
 
 @router.get(

@@ -88,6 +88,18 @@ class NewStatements(_In):
         return self.model_dump(exclude={"text", "texts"})
 
 
+class ToRead(_In):
+    """A text that a subject might say, to see how it would be taken."""
+
+    text: Text = Field(examples=["Be blunt with me. I never eat nuts."])
+    kind: Kind | None = None
+    """None: read from the words; so are strength and scope."""
+    strength: Strength | None = None
+    scope: Scope | None = None
+    split: bool = True
+    """False keeps the text as one statement."""
+
+
 class Revision(_In):
     """What is changed of a statement; what is not named stays."""
 

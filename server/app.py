@@ -71,9 +71,9 @@ def create_app(holdfast: Holdfast) -> FastAPI:
 
 def _add_doors(app: FastAPI, service: Service) -> list[Opening]:
     """Add every door; give what opens and closes with the application."""
-    from . import api, gateway, mcp
+    from . import api, gateway, mcp, pages
 
-    openings = [door.add(app, service) for door in (gateway, api, mcp)]
+    openings = [door.add(app, service) for door in (gateway, api, mcp, pages)]
     return [opening for opening in openings if opening is not None]
 
 

@@ -95,6 +95,18 @@ class Asking:
             raise ledger.unknown(event_id)
         return found
 
+    def events(
+        self, subject: str | None, types: Sequence[str], *, before: int | None = None, limit: int
+    ) -> list[Evidence]:
+        """List events that the caller may see, newest first; ``*`` among the types: of every one.
+
+        A personal key's are looked for among the newest ``MOST_LISTED`` about its subject.
+        """
+        wanted = None if "*" in types else types
+        most = limit if self.caller.subject is None else MOST_LISTED
+        found = self.engine.audit.events(subject, types=wanted, before=before, limit=most)
+        return [each for each in found if self.caller.may_see(each.subjects)][:limit]
+
     def _sees(self, subjects: Sequence[str], of: str | None = None) -> bool:
         return self.caller.may_see(subjects) and (of is None or list(subjects) == [of])
 

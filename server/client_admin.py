@@ -41,6 +41,7 @@ class RemoteAudit:
         subject: str | None = None,
         *,
         types: Sequence[str] | None = None,
+        before: int | None = None,
         limit: int | None = 50,
     ) -> list[Evidence]:
         """List events, newest first; a server gives no more than ``PAGE``."""
@@ -50,7 +51,8 @@ class RemoteAudit:
                 "data directory while the server is stopped"
             )
         path = "/evidence" if subject is None else f"{of_subject(subject)}/evidence"
-        query = {"type": ["*"] if types is None else list(types), "limit": limit}
+        query: dict[str, Any] = {"type": ["*"] if types is None else list(types)}
+        query |= {"before": before, "limit": limit}
         return read(list[Evidence], self._wire.ask("GET", API + path, query=query).value)
 
     @property

@@ -13,12 +13,13 @@ import time
 from collections.abc import Sequence
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .logs import where
 from .problems import Problem, RefusedError, problem_of, protocol_of
 from .service import LOCAL_SCOPE, Service
+from .visiting import is_browsing, problem_page
 
 logger = logging.getLogger("holdfast.access")
 BODY_SECONDS = 30.0
@@ -153,8 +154,10 @@ class _Passage:
         )  # fmt: skip
 
 
-def respond(problem: Problem, scope: Scope) -> JSONResponse:
-    """Give the answer that a problem is, in the form of the path's protocol."""
+def respond(problem: Problem, scope: Scope) -> Response:
+    """Give the answer that a problem is: a page to a person, else as the path's protocol has it."""
+    if is_browsing(scope):
+        return problem_page(problem, scope)
     protocol = protocol_of(scope["path"])
     return JSONResponse(
         problem.body(protocol),
@@ -164,7 +167,7 @@ def respond(problem: Problem, scope: Scope) -> JSONResponse:
     )
 
 
-def handle(request: Request, error: Exception) -> JSONResponse:
+def handle(request: Request, error: Exception) -> Response:
     """Turn an error of a route into its answer (FastAPI's exception handler)."""
     request_id: str = request.scope.get("state", {}).get("request_id", "")
     problem = problem_of(error, request_id)

@@ -97,8 +97,15 @@ def test_the_wheel_holds_what_is_used_and_nothing_else(wheel: Path):
         "holdfast/retrieval/model/tokenizer.json",
         "holdfast/retrieval/model/embedder.json",
         "holdfast/server/cli.py",
+        "holdfast/server/static/htmx.LICENSE",
     ):
         assert needed in names
+    drawn = {
+        f"holdfast/{path.relative_to(ROOT)}"
+        for folder in ("templates", "static")
+        for path in (ROOT / "server" / folder).iterdir()
+    }
+    assert drawn <= set(names), "a file of the page is missing in pyproject.toml, package-data"
     packaged = {
         f"holdfast/{path.relative_to(ROOT)}"
         for folder in PACKAGED

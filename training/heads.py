@@ -25,6 +25,7 @@ from holdfast.memory.models import KINDS, SCOPES, STRENGTHS
 from holdfast.retrieval import heads, reading
 from holdfast.retrieval.embedder import open_embedder
 from holdfast.retrieval.heads import FILE, RELATIONS, pair_features, text_features
+from holdfast.retrieval.relation import Words
 from holdfast.retrieval.request import parse
 
 from . import labelled
@@ -100,12 +101,8 @@ def fit_relation(embed: Any) -> Floats:
     """Fit and report how two statements relate."""
     pairs = labelled.rows("pairs.jsonl")
     first, second = embed([p["first"] for p in pairs]), embed([p["second"] for p in pairs])
-    features = np.stack(
-        [
-            pair_features(p["second"], p["first"], new, old)
-            for p, new, old in zip(pairs, second, first, strict=True)
-        ]
-    )
+    earlier, later = ([Words(p[name]) for p in pairs] for name in ("first", "second"))
+    features = pair_features(later, earlier, second, first)
     labels = np.array([p["label"] for p in pairs])
     folds = KFold(FOLDS, shuffle=True, random_state=1).split(features)
     chances = judged(features, labels, RELATIONS, PAIRED, folds)
@@ -130,12 +127,11 @@ def _unrelated(embed: Any, weights: Floats) -> Floats:
     """Judge pairs of different statements of one memory, of which hardly any is related."""
     features: list[Floats] = []
     for bag in labelled.memories("dev"):
-        vectors = embed(bag.statements)
-        for i, j in combinations(range(len(vectors)), 2):
-            features.append(
-                pair_features(bag.statements[j], bag.statements[i], vectors[j], vectors[i])
-            )
-    return heads.softmax(np.stack(features), weights)
+        vectors, words = embed(bag.statements), list(map(Words, bag.statements))
+        old, new = zip(*combinations(range(len(vectors)), 2), strict=True)
+        said = [[words[i] for i in places] for places in (new, old)]
+        features.append(pair_features(*said, vectors[list(new)], vectors[list(old)]))
+    return heads.softmax(np.concatenate(features), weights)
 
 
 def fit_ask(embed: Any) -> Floats:

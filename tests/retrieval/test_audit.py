@@ -126,6 +126,16 @@ def test_events_are_chosen_by_subject_type_and_number(
         assert all(event.erased or asked["subject"] in event.subjects for event in events)
 
 
+def test_events_before_a_place_in_the_ledger_go_on_where_a_list_ended(read: Holdfast) -> None:
+    everything = read.audit.events(limit=None)
+    first = read.audit.events(limit=2)
+    rest = read.audit.events(before=first[-1].index, limit=None)
+    assert [each.id for each in (*first, *rest)] == [each.id for each in everything]
+    assert read.audit.events(before=0) == []
+    with pytest.raises(InvalidInputError, match="before"):
+        read.audit.events(before=-1)
+
+
 def test_fifty_events_are_listed_unless_another_number_is_asked_for(read: Holdfast) -> None:
     everything = read.audit.events(limit=None)
     assert len(everything) > 60

@@ -34,7 +34,12 @@ def test_html_escapes_markup(fake: Holdfast) -> None:
         found.injected[0],
         decision,
         proposal,
+        fake.inject("<b>ada</b>", [{"role": "user", "content": MARKUP}], threshold=0),
+        fake.add("<b>ada</b>", f"{MARKUP}!", split=False),
+        fake.explain(str(found.evidence_id)),
+        fake.replay(str(found.evidence_id), without=[added[0].id]),
         fake.evidence()[0],
+        fake.replay(str(found.evidence_id)),
         fake.verify(),
         fake.audit.events(types=["statement.put"])[0],
         fake.erase("<b>ada</b>", reason="<script>"),
@@ -44,9 +49,39 @@ def test_html_escapes_markup(fake: Holdfast) -> None:
         html = each._repr_html_()
         assert html.startswith(("<table>", "<p>"))
         assert not any(tag in html for tag in ("<script", "<b>", "<i>")), type(each)
-    for each in shown[:6]:
+    for each in shown[:10]:
         assert "&lt;script&gt;" in each._repr_html_()
     assert "not recorded" in fake.retrieve("a", "b", record=False)._repr_html_()
+
+
+def test_tables_say_what_a_reader_looks_for(fake: Holdfast) -> None:
+    fake.add("ada", "I never eat nuts.")
+    again = fake.add("ada", "I never eat nuts. I never eat nuts!")._repr_html_()
+    assert "was there" in again
+    assert "said before" in again
+    found = fake.retrieve("ada", "I never eat nuts")
+    assert f"<td style='text-align:left'>{found.injected[0].parts['threshold']:.2f}</td>" in (
+        found._repr_html_()
+    )
+    parts = [{"type": "text", "text": "May I eat nuts?"}, {"type": "image_url"}]
+    injected = fake.inject("ada", [{"role": "user", "content": parts}])
+    assert str(injected).startswith("user: May I eat nuts?\n")
+    assert "May I eat nuts?" in injected._repr_html_()
+    assert "image_url" not in injected._repr_html_()
+    explained = fake.explain(str(found.evidence_id))
+    assert "injected: " in str(explained)
+    without = fake.replay(str(found.evidence_id), without=[found.injected[0].statement.id])
+    assert "would not have been injected" in without._repr_html_()
+    assert "otherwise" in without._repr_html_()
+    assert "the same" in fake.replay(str(found.evidence_id))._repr_html_()
+    assert "VERIFIED" in fake.verify()._repr_html_()
+
+
+def test_a_long_retrieval_shows_its_best_and_counts_the_others(fake: Holdfast) -> None:
+    fake.add_many("ada", [f"I like boat number {i}" for i in range(25)], split=False)
+    shown = fake.retrieve("ada", "boat", record=False)._repr_html_()
+    assert shown.count("<tr>") == 21
+    assert "and 5 more" in shown
 
 
 def test_added_tells_new_from_existing(fake: Holdfast) -> None:
@@ -86,6 +121,8 @@ def test_a_doctors_report_is_ok_when_nothing_is_left() -> None:
     assert not sick.ok
     assert str(sick) == "3 vectors checked: found 2 missing\n  gone: restore it"
     assert DoctorReport(3, {"missing": 2}, {"missing": 2}, []).ok
+    assert "gone: restore it" in sick._repr_html_()
+    assert Loaded("<b>", 3, 1, 0)._repr_html_().count("&lt;b&gt;") == 1
 
 
 def test_candidates_are_a_sequence(tmp_path: Path) -> None:

@@ -105,6 +105,47 @@ def test_what_lies_close_is_stored_and_reported_never_merged(shared: Holdfast) -
     assert len(shared.statements("close")) == 4
 
 
+def test_read_tells_how_add_would_take_a_text_and_stores_nothing(bundled: Holdfast) -> None:
+    bundled.add("ada", "I never eat nuts. I pay my bills on the first of the month.")
+    before = bundled.audit.events(limit=1)[0].index
+    text = "I never eat nuts. I pay my bills on the third of the month. I like slow trains."
+    read = bundled.read("ada", text)
+    assert bundled.audit.events(limit=1)[0].index == before
+    assert texts(bundled.statements("ada")) == [
+        "I never eat nuts.",
+        "I pay my bills on the first of the month.",
+    ]
+    added = bundled.add("ada", text)
+    assert [(r.text, r.kind, r.strength, r.scope) for r in read] == [
+        (s.text, s.kind, s.strength, s.scope) for s in added
+    ]
+    assert [r.existing for r in read] == [added.existing[0], None, None]
+    told = {(r.text, near.relation, near.other.id, near.score) for r in read for near in r.near}
+    reports = {
+        "similar": added.similar,
+        "possible_revision": added.possible_revisions,
+        "tension": added.tensions,
+    }
+    assert told
+    assert told == {
+        (pair.statement.text, relation, pair.other.id, pair.score)
+        for relation, pairs in reports.items()
+        for pair in pairs
+    }
+
+
+def test_read_takes_what_add_takes(shared: Holdfast) -> None:
+    (whole,) = shared.read("reader", "Be brief. Be kind.", split=False, kind="goal")
+    assert (whole.text, whole.kind) == ("Be brief. Be kind.", "goal")
+    assert "Be brief" in str(whole)
+    assert "<td" in whole._repr_html_()
+    for text, how in ((" ", {}), ("x" * 2001, {}), ("Be brief.", {"kind": "mood"})):
+        with pytest.raises(InvalidInputError):
+            shared.read("reader", text, **how)
+    assert shared.statements("reader") == []
+    assert "reader" not in shared.subjects()
+
+
 def test_what_others_say_is_refused_by_add(shared: Holdfast) -> None:
     for source in ("model", "tool", "import", "model:gpt", "Tool: search", " IMPORT"):
         with pytest.raises(InvalidInputError, match=r"propose\(\)"):

@@ -215,12 +215,24 @@ def test_retrievals_are_counted_by_what_came_of_them(api: Api) -> None:
 # Evidence and the ledger
 
 
+def test_a_text_is_read_and_not_stored(api: Api) -> None:
+    read = api.ask(
+        "POST", f"{ADA}/read", json={"text": "I like tea. Never call me.", "kind": "goal"}
+    )
+    assert [each["text"] for each in read] == ["I like tea.", "Never call me."]
+    assert {each["kind"] for each in read} == {"goal"}
+    assert api.ask("GET", f"{ADA}/statements") == []
+
+
 def test_evidence_is_listed_shown_replayed_and_bundled(api: Api) -> None:
     (nuts,) = api.holdfast.add("ada", "I never eat nuts.")
     evidence = str(api.holdfast.retrieve("ada", "never eat nuts", threshold=0.1).evidence_id)
     api.holdfast.retrieve("bo", "tea")
     assert [each["id"] for each in api.ask("GET", f"{ADA}/evidence")] == [evidence]
-    assert len(api.ask("GET", f"{API}/evidence", params={"limit": 2})) == 2
+    first = api.ask("GET", f"{API}/evidence", params={"limit": 2})
+    assert len(first) == 2
+    older = {"before": first[0]["index"], "limit": 1}
+    assert api.ask("GET", f"{API}/evidence", params=older) == first[1:]
     types = {e["type"] for e in api.ask("GET", f"{ADA}/evidence", params={"type": "*"})}
     assert types == {"retrieval", "statement.put"}
     two = {"type": ["statement.put", "import"]}
@@ -494,7 +506,7 @@ def test_the_openapi_document_tells_of_every_route(api: Api) -> None:
         for operation in methods.values()
     ]
     names = [operation["operationId"] for _, operation in operations]
-    assert len(names) == len(set(names)) == 32
+    assert len(names) == len(set(names)) == 33
     for path, operation in operations:
         assert operation["summary"], path
         assert operation["description"], path

@@ -59,6 +59,7 @@ TEXT = {"text": f"I like {SECRET_WORDS}."}
 ROUTES = (
     Route("GET", "/subjects", "read"),
     Route("POST", "/subjects/{subject}/statements", "write", TEXT),
+    Route("POST", "/subjects/{subject}/read", "write", TEXT),
     Route("GET", "/subjects/{subject}/statements", "read"),
     Route("PATCH", "/statements/{statement_id}", "write", TEXT),
     Route("DELETE", "/statements/{statement_id}", "write"),
