@@ -39,7 +39,7 @@ _COLOURS: dict[LinkRelation, str] = {
 }
 """Of the links in the picture: told apart by the colour-blind (Okabe and Ito, 2008)."""
 _FLAT = 1e-6
-"""Spread of an axis, against the vectors' length of 1, below which there is none."""
+"""Spread along an axis, against the vectors' length of 1, below which there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,13 +196,15 @@ def _axes(vectors: Floats) -> tuple[Points, Points, tuple[float, float]]:
     if not count:
         return middle, axes, (0.0, 0.0)
     middle = vectors.mean(axis=0, dtype=np.float64)
-    _, spread, directions = np.linalg.svd(vectors - middle, full_matrices=False)
-    shares = np.zeros(2)
-    for k in range(min(2, len(spread))):
-        if spread[k] > _FLAT:
-            greatest = directions[k, np.abs(directions[k]).argmax()]
-            axes[k] = directions[k] * np.sign(greatest)
-            shares[k] = spread[k] ** 2 / (spread**2).sum()
+    centred = vectors - middle
+    # By way of the d × d products: at 2,000 statements a quarter of the time of an SVD, or less.
+    squares, directions = np.linalg.eigh(centred.T @ centred)
+    total, shares = float(squares.sum()), np.zeros(2)
+    for k, square in enumerate(squares[:-3:-1]):  # the greatest two
+        if square > _FLAT**2 * count:
+            found = directions[:, -1 - k]
+            axes[k] = found * np.sign(found[np.abs(found).argmax()])
+            shares[k] = square / total
     return middle, axes, (float(shares[0]), float(shares[1]))
 
 
