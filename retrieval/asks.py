@@ -23,9 +23,8 @@ ASKS = 2
 """Sentences of a request that are taken to ask."""
 TOLD_BELOW = 0.5
 """Chance of asking below which a sentence only tells, or was pasted."""
-UNDOING_FROM = 0.15
-"""Chance from which a turn is also heard without a sentence that may be meant to undo what is
-kept: with it, it is heard too, so nothing is lost where that is wrong."""
+UNDOING_FROM = 0.5
+"""Chance from which a sentence is taken to be meant to undo what is kept."""
 END_WEIGHT = 900
 """What the first and the last sentence of a long turn count at least."""
 
