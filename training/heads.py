@@ -138,8 +138,7 @@ def fit_ask(embed: Any) -> Floats:
     """Fit what tells a sentence that asks from one that tells; reported on what was left out."""
 
     def told(*, left_out: bool) -> list[str]:
-        sentences = _sentences(labelled.half("passages.txt", left_out=left_out))
-        return [*sentences, *labelled.half("attacks.txt", left_out=left_out)]
+        return _sentences(labelled.half("passages.txt", left_out=left_out))
 
     def asked(bags: Sequence[labelled.Bag]) -> list[str]:
         prompts = [parse(text).turns[0] for bag in bags for text in bag.prompts]

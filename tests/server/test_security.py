@@ -376,15 +376,14 @@ def test_what_is_anothers_takes_as_long_as_what_is_not_there(world: World) -> No
     with world.client("local", "personal") as client:
 
         def took(id_: str) -> float:
-            times: list[float] = []
-            for _ in range(40):
-                began = time.perf_counter()
-                assert client.get(f"/statements/{id_}/history").status_code == 404
-                times.append(time.perf_counter() - began)
-            return statistics.median(times)
+            began = time.perf_counter()
+            assert client.get(f"/statements/{id_}/history").status_code == 404
+            return time.perf_counter() - began
 
         took(theirs)
-        assert abs(took(theirs) - took(UNKNOWN["statement"])) < 0.005
+        unknown = UNKNOWN["statement"]  # in turn: whatever else the machine does slows both
+        gaps = [took(theirs) - took(unknown) for _ in range(60)]
+        assert abs(statistics.median(gaps)) < 0.005
 
 
 def test_keys_that_do_not_hold_all_get_one_answer(world: World) -> None:
