@@ -1,5 +1,6 @@
 """A server of ours in a thread, on a real socket: streams and hang-ups are what they are."""
 
+import logging
 import socket
 import threading
 import time
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uvicorn
 from conftest import open_with
 from fakes import FakeEmbedder
@@ -44,3 +46,39 @@ def serving(path: Path, **settings: Any) -> Iterator[tuple[Holdfast, str]]:
         running(create_app(holdfast)) as url,
     ):
         yield holdfast, url
+
+
+CLIENTS = (
+    "httpx", "httpcore", "httpx2", "httpcore2", "schemathesis", "hypothesis", "urllib3",
+)  # fmt: skip
+"""Loggers of this process that are not the server's."""
+
+
+class Kept(logging.Handler):
+    """Keeps every record; what clients in this process say of themselves is not the server's."""
+
+    def __init__(self) -> None:
+        super().__init__(level=0)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.partition(".")[0] not in CLIENTS:
+            self.records.append(record)
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[tuple[Holdfast, str, list[logging.LogRecord]]]:
+    """Serve a new data directory; give every record that is logged meanwhile, too."""
+    kept, root = Kept(), logging.getLogger()
+    before = root.level
+    root.addHandler(kept)
+    root.setLevel(logging.DEBUG)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+            patch.delenv("HOLDFAST_DATA", raising=False)
+            with serving(folder / "data", rate_limit=0) as (holdfast, url):
+                yield holdfast, url, kept.records
+    finally:
+        root.removeHandler(kept)
+        root.setLevel(before)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from browsing import Visitor, fields
 from fastapi.routing import APIRoute
-from web import running, serving
+from web import running, watched
 
 from holdfast import Holdfast
 from holdfast.memory.checkpoint import read_key
@@ -51,39 +51,17 @@ class World:
             yield visitor
 
 
-class Kept(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(level=0)
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.name.partition(".")[0] not in ("httpx", "httpcore", "httpx2", "httpcore2"):
-            self.records.append(record)
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("pages")
-    kept, root = Kept(), logging.getLogger()
-    before = root.level
-    root.addHandler(kept)
-    root.setLevel(logging.DEBUG)
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
-            patch.delenv("HOLDFAST_DATA", raising=False)
-            with serving(folder / "data", rate_limit=0) as (holdfast, url):
-                keys: dict[Role, str] = {}
-                for role in ROLES:
-                    whose = "ada" if role == "personal" else None
-                    keys[role] = holdfast.access.create(role, role=role, subject=whose)[1]
-                for subject in ("ada", "bo"):
-                    holdfast.add(subject, f"I never eat {WORDS}, says {subject}.")
-                    holdfast.retrieve(subject, f"eat {WORDS}")
-                yield World(holdfast, url, keys, kept.records)
-    finally:
-        root.removeHandler(kept)
-        root.setLevel(before)
+    with watched(tmp_path_factory.mktemp("pages")) as (holdfast, url, records):
+        keys: dict[Role, str] = {}
+        for role in ROLES:
+            whose = "ada" if role == "personal" else None
+            keys[role] = holdfast.access.create(role, role=role, subject=whose)[1]
+        for subject in ("ada", "bo"):
+            holdfast.add(subject, f"I never eat {WORDS}, says {subject}.")
+            holdfast.retrieve(subject, f"eat {WORDS}")
+        yield World(holdfast, url, keys, records)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from schemathesis import GenerationMode
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import allow_header_conformance, negative_data_rejection
-from web import serving
+from web import serving, watched
 
 from holdfast import Holdfast
 from holdfast.memory.models import Role
@@ -111,51 +111,18 @@ class World:
         return httpx.Client(base_url=self.url + API, headers=bearer, timeout=30)
 
 
-class Kept(logging.Handler):
-    """Keeps every record; what clients in this process say of themselves is not the server's."""
-
-    def __init__(self) -> None:
-        super().__init__(level=0)
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        theirs = (
-            "httpx",
-            "httpcore",
-            "httpx2",
-            "httpcore2",
-            "schemathesis",
-            "hypothesis",
-            "urllib3",
-        )
-        if record.name.partition(".")[0] not in theirs:
-            self.records.append(record)
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("security")
-    kept, root = Kept(), logging.getLogger()
-    before = root.level
-    root.addHandler(kept)
-    root.setLevel(logging.DEBUG)
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
-            patch.delenv("HOLDFAST_DATA", raising=False)
-            with serving(folder / "data", rate_limit=0) as (holdfast, url):
-                keys: dict[tuple[str, Role], str] = {}
-                for tenant in TENANTS:
-                    for role in ROLES:
-                        whose = "ada" if role == "personal" else None
-                        made = holdfast.of_tenant(tenant).access.create(
-                            f"{role} of {tenant}", role=role, subject=whose
-                        )
-                        keys[tenant, role] = made[1]
-                yield World(holdfast, url, keys, kept.records)
-    finally:
-        root.removeHandler(kept)
-        root.setLevel(before)
+    with watched(tmp_path_factory.mktemp("security")) as (holdfast, url, records):
+        keys: dict[tuple[str, Role], str] = {}
+        for tenant in TENANTS:
+            for role in ROLES:
+                whose = "ada" if role == "personal" else None
+                made = holdfast.of_tenant(tenant).access.create(
+                    f"{role} of {tenant}", role=role, subject=whose
+                )
+                keys[tenant, role] = made[1]
+        yield World(holdfast, url, keys, records)
 
 
 def _new(engine: Holdfast, subject: str, kind: str) -> str:
