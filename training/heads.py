@@ -150,17 +150,9 @@ def fit_ask(embed: Any) -> Floats:
 
     asks = asked([*labelled.scenes(), *labelled.memories("train", cued=True)])
     tells = told(left_out=False)
-    labels = np.array([1] * len(asks) + [0] * len(tells))
-    model: Any = LogisticRegression(C=3.0, max_iter=2000, class_weight="balanced")
-    model.fit(np.concatenate([embed(asks), embed(tells)]), labels)
-    weights = np.vstack([model.coef_.T, model.intercept_[None]]).astype(np.float32)
-    weights = np.hstack([-weights / 2, weights / 2])
-    for name, texts in (
-        ("dev prompts", asked(labelled.memories("dev"))),
-        ("passages", told(left_out=True)),
-    ):
-        chance = heads.softmax(embed(texts), weights)[:, 1]
-        print(f"asks: said of {np.mean(chance >= 0.5):.3f} of {len(texts)} left out, {name}")
+    weights = fit_two(embed, [(asks, 1), (tells, 0)], 3.0)
+    dev = asked(labelled.memories("dev"))
+    report_two("asks", embed, weights, {"dev prompts": dev, "passages": told(left_out=True)})
     return weights
 
 
@@ -175,20 +167,30 @@ def fit_override(embed: Any) -> Floats:
 
     plain = written([*labelled.scenes(), *labelled.memories("train", cued=True)])
     plain += _sentences(labelled.half("passages.txt", left_out=False))
-    against = undoing(left_out=False)
-    labels = np.array([0] * len(plain) + [1] * len(against))
-    model: Any = LogisticRegression(C=10.0, max_iter=3000, class_weight="balanced")
-    model.fit(np.concatenate([embed(plain), embed(against)]), labels)
-    weights = np.vstack([model.coef_.T, model.intercept_[None]]).astype(np.float32)
-    weights = np.hstack([-weights / 2, weights / 2])
-    for name, texts in (
-        ("dev prompts", written(labelled.memories("dev"))),
-        ("passages", _sentences(labelled.half("passages.txt", left_out=True))),
-        ("attacks", undoing(left_out=True)),
-    ):
-        chance = heads.softmax(embed(texts), weights)[:, 1]
-        print(f"undoes: said of {np.mean(chance >= 0.5):.3f} of {len(texts)} left out, {name}")
+    weights = fit_two(embed, [(plain, 0), (undoing(left_out=False), 1)], 10.0)
+    left_out = {
+        "dev prompts": written(labelled.memories("dev")),
+        "passages": _sentences(labelled.half("passages.txt", left_out=True)),
+        "attacks": undoing(left_out=True),
+    }
+    report_two("undoes", embed, weights, left_out)
     return weights
+
+
+def fit_two(embed: Any, texts: Sequence[tuple[Sequence[str], int]], c: float) -> Floats:
+    """Fit what tells texts that are something (1) from those that are not (0), each as weighty."""
+    model: Any = LogisticRegression(C=c, max_iter=3000, class_weight="balanced")
+    labels = np.concatenate([np.full(len(own), label) for own, label in texts])
+    model.fit(np.concatenate([embed(own) for own, _ in texts]), labels)
+    weights = np.vstack([model.coef_.T, model.intercept_[None]]).astype(np.float32)
+    return np.hstack([-weights / 2, weights / 2])
+
+
+def report_two(what: str, embed: Any, weights: Floats, left_out: dict[str, list[str]]) -> None:
+    """Print of how many of some texts it is said."""
+    for name, texts in left_out.items():
+        chance = heads.softmax(embed(texts), weights)[:, 1]
+        print(f"{what}: said of {np.mean(chance >= 0.5):.3f} of {len(texts)} left out, {name}")
 
 
 def _sentences(texts: Sequence[str]) -> list[str]:
