@@ -31,7 +31,7 @@ Int8 = NDArray[np.int8]
 COLLECTIONS = 8
 """Collections for each embedder: each costs about 2.6 MB and 4 file handles while it is
 open; erasing a subject rebuilds one of them."""
-INDEX = {"space": "l2", "max_neighbors": 8, "ef_construction": 32, "resize_factor": 1.1}
+INDEX = {"space": "l2", "max_neighbors": 8, "ef_construction": 32}
 """A light graph: vectors are fetched by key, and scored exactly elsewhere."""
 PATIENCE = 60.0
 """Seconds to wait for an answer of a Chroma server."""

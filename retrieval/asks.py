@@ -56,11 +56,11 @@ def hear(asked: Request, embedder: Embedder) -> Heard:
                if chance >= UNDOING_FROM}  # fmt: skip
     chances = head.ask(read)
     order: list[int] = np.argsort(-chances, kind="stable").tolist()
-    best = [sentences[i] for i in order if sentences[i] not in undoing][:ASKS]
+    best = set([sentences[i] for i in order if sentences[i] not in undoing][:ASKS])
     told = {s for s, chance in zip(sentences, chances, strict=True) if chance < TOLD_BELOW}
     weights: dict[str, int] = {}
     for turn in asked.turns:
-        for text, weight in _pieces(turn, set(best), told, undoing):
+        for text, weight in _pieces(turn, best, told, undoing):
             counts = weight * turn.weight // WHOLE
             weights[text] = max(counts, weights.get(text, 0))
     missing = [text for text in weights if text not in known]

@@ -62,9 +62,7 @@ class Retriever:
         corpora = [held(subject, moment) for subject in subjects]
         latest = max(corpus.at for corpus in corpora)
         if any(corpus.ends is not None and corpus.ends <= latest for corpus in corpora):
-            corpora = [
-                self._library.corpus_as_of(subject, latest) for subject in subjects
-            ]  # all at one moment
+            corpora = [held(subject, latest) for subject in subjects]  # all at one moment
         terms = query_terms(segment.text for segment in heard.segments if segment.leads)
         query = Query(
             vectors=heard.vectors,
