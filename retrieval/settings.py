@@ -151,6 +151,9 @@ class Settings(BaseSettings):
     """Most bytes of a request to the gateway (images and files come in it)."""
     rate_limit: int = Field(default=6000, ge=0)
     """Requests a minute with one key; 0: any number."""
+    trace_texts: bool = False
+    """Whether spans (of OpenTelemetry, asked for by its own variables) hold the texts of requests
+    and of the statements injected for them."""
     cache_statements: int = Field(default=50_000, ge=0)
     """Statements whose vectors and words are kept in memory, over all subjects."""
 

@@ -132,5 +132,7 @@ class _Place:
         engine = self._opened.enter_context(door.open(brief=False))
         self._is_through_owner = isinstance(engine, Remote) and not door.url
         if not isinstance(engine, Remote):
-            self._opened.enter_context(beside(engine, create_app(engine)))
+            app = create_app(engine)
+            self._opened.enter_context(beside(engine, app))
+            engine = app.state.service.engine(LOCAL)
         return Session(engine, LOCAL, bound=default if door.subjects else None, default=default)

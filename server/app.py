@@ -47,7 +47,7 @@ def create_app(holdfast: Holdfast) -> FastAPI:
             try:
                 yield
             finally:
-                await anyio.to_thread.run_sync(service.meter.close)
+                await anyio.to_thread.run_sync(service.close)
 
     app = FastAPI(
         title="Holdfast",

@@ -11,6 +11,8 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -20,6 +22,9 @@ from .logs import where
 from .problems import Problem, RefusedError, problem_of, protocol_of
 from .service import LOCAL_SCOPE, Service
 from .visiting import is_browsing, problem_page
+
+if TYPE_CHECKING:
+    from .tracing import Answered
 
 logger = logging.getLogger("holdfast.access")
 BODY_SECONDS = 30.0
@@ -43,7 +48,9 @@ class Gate:
         request_id = "rq_" + secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
         passage = _Passage(scope, receive, send, request_id, self._service)
-        with self._service.metrics.in_flight.track_inprogress():
+        tracing = self._service.tracing
+        traced = tracing.request(scope) if tracing else nullcontext()
+        with self._service.metrics.in_flight.track_inprogress(), traced as answered:
             try:
                 passage.check_host()
                 passage.check_length()
@@ -51,7 +58,7 @@ class Gate:
             except Exception as error:
                 await passage.fail(error)
             finally:
-                passage.note()
+                passage.note(answered)
 
 
 class _Passage:
@@ -139,12 +146,14 @@ class _Passage:
         answer = respond(problem, self._scope)
         await answer(self._scope, self.receive, self.send)
 
-    def note(self) -> None:
-        """Write the line of log and the metrics."""
+    def note(self, answered: "Answered | None") -> None:
+        """Write the line of log and the metrics, and tell the span."""
         now = time.perf_counter()
-        route = getattr(self._scope.get("route"), "path", None) or "other"
-        status, method = self._status or 499, self._scope["method"]
+        known = getattr(self._scope.get("route"), "path", None)
+        route, status, method = known or "other", self._status or 499, self._scope["method"]
         method = method if method in METHODS else "other"  # a client can make one up
+        if answered:
+            answered(method, known, self._status or None)
         until = (self._first or now) - self._began
         self._service.metrics.answered(method, route, status, until)
         logger.info(

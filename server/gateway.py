@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from fastapi import FastAPI, Request, Response
@@ -27,16 +27,28 @@ from ..retrieval.engine import Holdfast
 from .answers import retrieval_headers
 from .auth import SUBJECT_HEADERS, Caller, header_text, subject_in_body
 from .problems import RefusedError
-from .protocols import BROKEN_OFF, PROTOCOLS, Body, Outcome, Protocol, Splitter, event_data, failed
+from .protocols import (
+    BROKEN_OFF,
+    LEFT,
+    PROTOCOLS,
+    Body,
+    Outcome,
+    Protocol,
+    Splitter,
+    event_data,
+    failed,
+)
 from .service import Service
 from .upstreams import Answer, Client, Target, headers_for, provider_key, target, url_of
+
+if TYPE_CHECKING:
+    from .tracing import Chat
 
 logger = logging.getLogger("holdfast.server")
 OWN_FIELD = "holdfast"
 """Of a request's body: what is meant for us, and goes no further."""
 OWN_OPTIONS = ("subject", "subjects", "contexts", "limit", "budget", "threshold")
 DRAIN_SECONDS = 0.5
-LEFT = "the client left before the answer was complete"
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,7 @@ class Call:
     turn: Turn | None
     """None where nothing could be recorded, and the request is passed on all the same."""
     ended: bool = False
+    span: "Chat | None" = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -82,8 +95,12 @@ class Call:
         if self.ended:
             return
         self.ended = True
-        with anyio.CancelScope(shield=True):
-            await run_in_threadpool(self._record, outcome, digest)
+        try:
+            with anyio.CancelScope(shield=True):
+                await run_in_threadpool(self._record, outcome, digest)
+        finally:
+            if self.span:
+                self.span.end(outcome)
 
     def _record(self, outcome: Outcome, digest: str | None) -> None:
         what = {None: "answered", LEFT: "left"}.get(outcome.error, "failed")
@@ -133,15 +150,22 @@ class Gateway:
         """Answer a request for a model."""
         asked = await _asked(request, protocol)
         call = await run_in_threadpool(self._begin, request, asked)
+        if tracing := self._service.tracing:
+            streams = asked.body.get("stream") is True
+            call.span = tracing.chat(call.target, call.turn, streams=streams)
         stack = AsyncExitStack()
         try:
             answer = await stack.enter_async_context(self._send(call, asked))
+            if call.span:
+                call.span.answered(answer.status)
             if answer.is_stream and answer.status == 200:
                 return _Relay(
                     self._streamed(call, answer, stack), headers=answer.headers | call.headers
                 )
             content = b"".join([chunk async for chunk in answer.chunks])
         except RefusedError as refusal:
+            if call.span:
+                call.span.failed(refusal)
             await stack.aclose()
             await call.end(Outcome(error=str(refusal)), None)
             raise RefusedError(
@@ -202,6 +226,8 @@ class Gateway:
             yield protocol.error_event(BROKEN_OFF)
         except (RefusedError, HoldfastError) as error:
             message = str(error) if isinstance(error, RefusedError) else "it could not be recorded"
+            if call.span:
+                call.span.failed(error)
             if not call.ended:
                 await call.end(replace(outcome, error=message), digest.hexdigest())
             yield protocol.error_event(message)

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import gc
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,8 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "KEY", "KEY_FILE", "KEY_HOOK", "CHECKPOINT_DIR",
     ):  # fmt: skip
         monkeypatch.delenv(f"HOLDFAST_{name}", raising=False)
+    for name in [each for each in os.environ if each.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("HOLDFAST_DATA", str(tmp_path / "default-data"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 

@@ -20,7 +20,10 @@ NAMES = [
     if not path.stem[0].isdigit()
 ]
 LONGEST = 380  # lines of code; docstrings and blank lines are not counted
-ENGINES = ("chromadb", "onnxruntime", "tokenizers", "sentencex", "filelock", "platformdirs", "rich")
+ENGINES = (
+    "chromadb", "onnxruntime", "tokenizers", "sentencex", "filelock", "platformdirs", "rich",
+    "opentelemetry",
+)  # fmt: skip
 
 
 def imports_of(path: Path) -> set[str]:
