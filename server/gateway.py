@@ -9,7 +9,7 @@ off or the client leaves. It knows no protocol's fields (``protocols``) and no c
 import hashlib
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -159,9 +159,8 @@ class Gateway:
             if call.span:
                 call.span.answered(answer.status)
             if answer.is_stream and answer.status == 200:
-                return _Relay(
-                    self._streamed(call, answer, stack), headers=answer.headers | call.headers
-                )
+                events = self._streamed(call, answer, stack)
+                return _Relay(call, stack, events, answer.headers | call.headers)
             content = b"".join([chunk async for chunk in answer.chunks])
         except RefusedError as refusal:
             if call.span:
@@ -199,7 +198,7 @@ class Gateway:
 
     async def _streamed(
         self, call: Call, answer: Answer, stack: AsyncExitStack
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes]:
         """Relay events as they come; the last one once the outcome is durable."""
         protocol, splitter, digest = call.protocol, Splitter(), hashlib.sha256()
         outcome = Outcome()
@@ -347,7 +346,19 @@ class Gateway:
 
 
 class _Relay(StreamingResponse):
-    """A stream that is closed at once when the client leaves."""
+    """A stream that is closed at once when the client leaves, be it before the first event."""
+
+    def __init__(
+        self,
+        call: Call,
+        stack: AsyncExitStack,
+        events: AsyncGenerator[bytes],
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__(events, headers=headers)
+        self._call = call
+        self._stack = stack
+        self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
@@ -355,7 +366,9 @@ class _Relay(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             with anyio.CancelScope(shield=True):
-                await cast("AsyncGenerator[bytes]", self.body_iterator).aclose()
+                await self._events.aclose()
+                await self._stack.aclose()  # events that were never asked for close nothing
+                await self._call.end(Outcome(error=LEFT), None)
 
 
 async def _drained(answer: Answer) -> None:

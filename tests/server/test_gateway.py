@@ -4,15 +4,18 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import anthropic
+import anyio
 import httpx
 import openai
 import pytest
+from starlette.requests import ClientDisconnect
 from upstreams import Upstream
 from web import serving
 
@@ -22,7 +25,8 @@ from holdfast.memory.errors import StorageError, StorageFullError
 from holdfast.retrieval.context import CLOSING, OPENING
 from holdfast.retrieval.conversation import Conversations
 from holdfast.retrieval.retriever import Retriever
-from holdfast.server.gateway import BROKEN_OFF, LEFT
+from holdfast.server.gateway import BROKEN_OFF, LEFT, _Relay
+from holdfast.server.protocols import Outcome
 
 NUTS = "I never eat nuts."
 ASKED = "May I eat nuts?"
@@ -605,6 +609,30 @@ def test_a_client_that_leaves_is_recorded_at_once(upstream: Upstream, tmp_path: 
         while not door.outcomes() and time.monotonic() < until:
             time.sleep(0.05)
         assert door.outcome()["error"] == LEFT
+
+
+def test_a_stream_that_ends_before_its_first_event_is_closed_and_recorded() -> None:
+    ended: list[str | None] = []
+
+    class Recorded:
+        async def end(self, outcome: Outcome, digest: str | None) -> None:
+            ended.append(outcome.error)
+
+    async def events() -> AsyncGenerator[bytes]:
+        yield b"data: 1"
+
+    async def send(message: Any) -> None:
+        raise OSError("the socket is gone")
+
+    async def run() -> None:
+        stack = AsyncExitStack()
+        stack.callback(ended.append, "the upstream's answer is closed")
+        relay = _Relay(cast("Any", Recorded()), stack, events(), {})
+        with pytest.raises(ClientDisconnect):
+            await relay({"type": "http", "asgi": {"spec_version": "2.4"}}, cast("Any", None), send)
+
+    anyio.run(run)
+    assert ended == ["the upstream's answer is closed", LEFT]
 
 
 def test_links_to_images_are_not_fetched_for_a_translated_upstream(door: Door) -> None:
