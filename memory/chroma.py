@@ -28,7 +28,7 @@ from .errors import ConfigurationError, HoldfastError, StorageError, StorageFull
 
 Int8 = NDArray[np.int8]
 
-COLLECTIONS = 8
+COLLECTIONS = 6
 """Collections for each embedder: each costs about 2.6 MB and 4 file handles while it is
 open; erasing a subject rebuilds one of them."""
 INDEX = {"space": "l2", "max_neighbors": 8, "ef_construction": 32}

@@ -4,11 +4,12 @@ Among the sentences of a long turn, or of one with several, a linear head on the
 tells what is asked from what is told, pasted or pretended; the best few count whole, with
 their neighbours and their paragraph. A short turn counts as a whole, and where part of it only
 tells, what asks counts by itself too. Where a sentence would undo what is kept ("ignore my
-preferences"), the turn also counts without it: so it cannot push a statement down. Without
-heads for the embedder the segments are those that rules pick (``request``).
+preferences"), the turn also counts without it, and from and up to each other sentence: so
+neither it nor what is pasted with it can push a statement down. Without heads for the embedder
+the segments are those that rules pick (``request``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -25,6 +26,14 @@ TOLD_BELOW = 0.5
 """Chance of asking below which a sentence only tells, or was pasted."""
 UNDOING_FROM = 0.5
 """Chance from which a sentence is taken to be meant to undo what is kept."""
+DOUBTED_FROM = 0.25
+"""Chance of it from which a turn of at most ``MOST_RUNS`` sentences also counts from each of
+them to its end, and from its beginning up to each."""
+MOST_RUNS = 8
+CUTS = 6
+"""Parts of a sentence that would undo: how it begins and how it ends may not."""
+LEAST_CUT = 8
+"""Words of a sentence that is cut."""
 END_WEIGHT = 900
 """What the first and the last sentence of a long turn count at least."""
 
@@ -45,22 +54,25 @@ def hear(asked: Request, embedder: Embedder) -> Heard:
         return quantise(embedder.embed(texts, role="query"), embedder.scale)
 
     head = heads.load(embedder.digest)
-    if head is None or all(turn.whole and len(turn.sentences) < 2 for turn in asked.turns):
+    if head is None or not asked.turns:
         ruled = asked.segments
         return Heard(ruled, embed([segment.text for segment in ruled]))
     sentences = [s for turn in asked.turns if turn.weight == WHOLE for s in turn.sentences]
     sentences = list(dict.fromkeys(sentences))
     known = dict(zip(sentences, embed(sentences), strict=True))
     read = heads.vectors(np.stack([known[s] for s in sentences]))
-    undoing = {s for s, chance in zip(sentences, head.override(read), strict=True)
-               if chance >= UNDOING_FROM}  # fmt: skip
+    undone = dict(zip(sentences, head.override(read), strict=True))
+    undoing = {s for s in sentences if undone[s] >= UNDOING_FROM}
+    doubted = {s for s in sentences if undone[s] >= DOUBTED_FROM}
+    saved = {s: _saved(s, head, embed) for s in undoing}
     chances = head.ask(read)
     order: list[int] = np.argsort(-chances, kind="stable").tolist()
     best = set([sentences[i] for i in order if sentences[i] not in undoing][:ASKS])
     told = {s for s, chance in zip(sentences, chances, strict=True) if chance < TOLD_BELOW}
     weights: dict[str, int] = {}
     for turn in asked.turns:
-        for text, weight in _pieces(turn, best, told, undoing):
+        around = _around(turn, saved) if doubted.intersection(turn.sentences) else []
+        for text, weight in [*_pieces(turn, best, told), *around]:
             counts = weight * turn.weight // WHOLE
             weights[text] = max(counts, weights.get(text, 0))
     missing = [text for text in weights if text not in known]
@@ -69,18 +81,44 @@ def hear(asked: Request, embedder: Embedder) -> Heard:
     return Heard(segments, np.stack([known[segment.text] for segment in segments]))
 
 
-def _pieces(turn: Turn, best: set[str], told: set[str], undoing: set[str]) -> list[tuple[str, int]]:
+def _saved(sentence: str, head: heads.Heads, embed: Callable[[Sequence[str]], Int8]) -> list[str]:
+    """Give how a sentence begins and how it ends, as far as that undoes nothing.
+
+    Text that was pasted around a request without a full stop between is one sentence with it.
+    """
+    words = sentence.split()
+    if len(words) < LEAST_CUT:
+        return []
+    cuts = sorted({len(words) * i // CUTS for i in range(1, CUTS)})
+    parts = [" ".join(words[:cut]) for cut in cuts], [" ".join(words[cut:]) for cut in cuts]
+    undone = head.override(heads.vectors(embed([*parts[0], *parts[1]]))).reshape(2, -1)
+    begins, ends = (
+        [part for part, chance in zip(own, chances, strict=True) if chance < DOUBTED_FROM]
+        for own, chances in zip(parts, undone, strict=True)
+    )
+    return [*begins[-1:], *ends[:1]]
+
+
+def _around(turn: Turn, saved: Mapping[str, Sequence[str]]) -> list[tuple[str, int]]:
+    """Give a turn without what undoes, and, where it is of few sentences, from and up to each."""
+    left = [s for s in turn.sentences if s not in saved]
+    mended = [part for s in turn.sentences for part in saved.get(s, (s,))]
+    runs: dict[str, int] = {}
+    for kept in (left, mended):
+        ends = range(len(kept) if len(kept) <= MOST_RUNS else 1)
+        for run in (part for end in ends for part in (kept[end:], kept[: len(kept) - end])):
+            if 0 < sum(len(s.split()) for s in run) <= SHORT_WORDS:
+                runs[" ".join(run)] = WHOLE
+    return list(runs.items())
+
+
+def _pieces(turn: Turn, best: set[str], told: set[str]) -> list[tuple[str, int]]:
     """Give what counts of one turn: (text, weight), in thousandths."""
     sentences = turn.sentences
-    found: list[tuple[str, int]] = []
-    if undoing.intersection(sentences):
-        left = " ".join(s for s in sentences if s not in undoing)
-        if left and len(left.split()) <= SHORT_WORDS:
-            found.append((left, WHOLE))
     if turn.whole is not None:
         parts = sentences if told.intersection(sentences) else ()
-        return [(turn.whole, WHOLE), *found, *((s, WHOLE) for s in parts if s in best - told)]
-    found += [(s, WHOLE) for s in sentences if s in best]
+        return [(turn.whole, WHOLE), *((s, WHOLE) for s in parts if s in best - told)]
+    found = [(s, WHOLE) for s in sentences if s in best]
     found += [(p, WHOLE) for p in turn.paragraphs if any(s in p for s in best)]
     for left, right in pairwise(sentences):
         both = f"{left} {right}"

@@ -42,10 +42,18 @@ MOST_REFERRING = 14
 """Words of a turn that can refer back."""
 MOST_SENTENCES = 400
 """Of one turn that are looked at; of more, those that are spread over it."""
+MOST_NOISY = 2 * SHORT_WORDS
+"""Words of a turn that also counts without what is not legible."""
+LONGEST_WORD = 30
+"""Signs of a word; what is longer is data."""
+MOST_NESTED = 3
 LEAST_SENTENCE = 4
 """Words; a shorter sentence goes with the one before it."""
 
 _INVISIBLE = re.compile(r"[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f\ud800-\udfff]")
+_JOINING = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+_MARKUP = re.compile(r"<[^<>]{0,200}>|\{[^{}]*\}|\[[^\[\]]*\]")
+_PUNCTUATION = frozenset(".,:;!?'’‘\"“”„«»()-–—…/%&+€$£")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？؟…])[\"'”’)\]]*\s+|\n+|(?<=[。！？])")
 _TAKES_UP = re.compile(
     r"\W*(?:yes|yeah|yep|okay|ok|sure|fine|good|great|perfect|nice|no|nah|hm+|go|do|let's|the|and|"
@@ -128,7 +136,39 @@ def parse(request: str | Messages) -> Request:
     named = hashlib.sha256()
     for turn in (*turns, *([between] if back and between else [])):
         named.update(hashlib.sha256(turn.encode()).digest())
-    return Request(named.hexdigest(), tuple(_pieces_of(turn, weight) for turn, weight in read))
+    pieces = [_pieces_of(text, weight) for turn, weight in read for text in _versions(turn)]
+    return Request(named.hexdigest(), tuple(pieces))
+
+
+def legible(text: str) -> str:
+    """Leave out what nobody reads as words: tags, code, and scripts other than Latin.
+
+    A text of which three quarters are in another script keeps it.
+    """
+    left = text
+    for _ in range(MOST_NESTED):
+        left = _MARKUP.sub(" . ", left)
+    kept = [word for word in left.split() if _is_word(word)]
+    letters = [sign for word in kept for sign in word if sign.isalpha()]
+    if 4 * sum(map(_is_latin, letters)) > len(letters):
+        kept = [w for w in kept if all(_is_latin(sign) for sign in w if sign.isalpha())]
+    return " ".join(kept)
+
+
+def _versions(turn: str) -> list[str]:
+    """Give a turn, and what of it is legible where that is less, so that noise hides nothing."""
+    if len(turn.split()) > MOST_NOISY:
+        return [turn]
+    return [turn, left] if (left := legible(turn)) and left.split() != turn.split() else [turn]
+
+
+def _is_word(text: str) -> bool:
+    readable = sum(sign.isalnum() or sign in _PUNCTUATION for sign in text)
+    return len(text) == 1 or (len(text) <= LONGEST_WORD and 4 * readable >= 3 * len(text))
+
+
+def _is_latin(sign: str) -> bool:
+    return sign < "\u0250"
 
 
 def refers_back(text: str) -> bool:
@@ -221,7 +261,7 @@ def _readable(sentence: str) -> list[str]:
 
 
 def _clean(text: str) -> str:
-    return strip_context(_INVISIBLE.sub(" ", text)).strip()
+    return strip_context(_INVISIBLE.sub(" ", _JOINING.sub("", text))).strip()
 
 
 def _leads(text: str) -> dict[str, int]:

@@ -51,10 +51,9 @@ def half(name: str, *, left_out: bool) -> list[str]:
     return (DATA / name).read_text(encoding="utf-8").splitlines()[int(left_out) :: 2]
 
 
-def scenes(split: str = "train") -> list[Bag]:
+def scenes() -> list[Bag]:
     """Give the scenes: five statements of one part of life, asked the same twelve prompts."""
-    own = [row for row in rows("scenes.jsonl") if row.get("split", "train") == split]
-    topical = [row for row in own if row["scope"] == "topical"]
+    topical = [row for row in rows("scenes.jsonl") if row["scope"] == "topical"]
     return [_scene(name, list(own)) for name, own in groupby(topical, lambda row: row["scene"])]
 
 
@@ -138,8 +137,7 @@ def statements() -> Iterator[Row]:
     """Give every statement but those of the test split, with what it is and its domain."""
     for name in GROUPS:
         for row in rows(name):
-            if row.get("split") != "test":
-                yield {**row, "text": row["statement"]}
+            yield {**row, "text": row["statement"]}
     for name in MEMORIES:
         for memory in rows(name):
             if memory["split"] != "test":
