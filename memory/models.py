@@ -71,7 +71,9 @@ class Statement:
     retired_at: datetime | None
     source: str
     reason: str | None = None
-    """Why this version was written, as given to ``revise`` or ``retire``."""
+    """Why this version was written, as given to ``revise``."""
+    end_reason: str | None = None
+    """Why the statement was retired, as given to ``retire``."""
 
     def __str__(self) -> str:
         return f"{self.id}  {self.strength} · {self.kind}: {self.text}"
@@ -89,6 +91,7 @@ class Statement:
                 ("retired", self.retired_at and self.retired_at.isoformat(timespec="seconds")),
                 ("source", self.source),
                 ("reason", self.reason),
+                ("reason it was retired", self.end_reason),
             ]
         )
 

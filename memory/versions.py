@@ -229,6 +229,7 @@ def build(row: Mapping[Any, Any], name: str, sealer: Sealer, ended: int | None =
         recorded_at=times.to_datetime(row["recorded_at"]),
         retired_at=None if ended is None else times.to_datetime(ended),
         source=body["source"],
-        reason=(None if ended is None else end_reason(row, sealer)) or body["reason"],
+        reason=body["reason"],
+        end_reason=None if ended is None else end_reason(row, sealer),
     )
     return Version(row["key"], statement, row["valid_from"], valid_to, row["place"])

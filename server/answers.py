@@ -159,6 +159,8 @@ def write_history(page: Page, versions: Sequence[Statement]) -> None:
         note = [f"on record {shown_time(version.recorded_at)} to {until} (UTC)", traits(version)]
         if version.reason:
             note.append(f"reason: {version.reason}")
+        if version.end_reason:
+            note.append(f"reason it was retired: {version.end_reason}")
         page.entry(f"v{version.version}", version.text, " · ".join(note),
                    style="dim" if version.retired_at else "")  # fmt: skip
 

@@ -60,7 +60,7 @@ def test_statements_decisions_and_proposals_come_with_ids_times_and_history(befo
         assert [s.text for s in hf.history(trains.id)] == ["I love night trains", trains.text]
         assert hf.history(trains.id)[0].retired_at == trains.recorded_at
         nuts = said["I never eat nuts"]
-        assert (nuts.reason, nuts.retired_at is not None) == ("grown out of it", True)
+        assert (nuts.end_reason, nuts.retired_at is not None) == ("grown out of it", True)
         (decision,) = hf.decisions("ada")
         assert (decision.situation, decision.choice, decision.reason) == (
             "Two night jobs", "trains", "I love trains",

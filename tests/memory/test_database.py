@@ -551,7 +551,7 @@ def test_postgresql_has_the_same_schema_and_keeps_the_whole_record(
             "ada", situation="Two offers", choice="the small one", reason="calm", weighed=[nuts.id]
         )
         revised = holdfast.revise(nuts.id, "I never eat nuts or seeds.", reason="learnt")
-        assert holdfast.retire(walk.id, reason="moved").reason == "moved"
+        assert holdfast.retire(walk.id, reason="moved").end_reason == "moved"
         assert [s.version for s in holdfast.history(nuts.id)] == [1, 2]
         assert holdfast.statements("ada") == [decision.statement, revised]
         assert holdfast.decisions("ada") == [decision]

@@ -90,6 +90,14 @@ def test_values_print_on_one_line_what_a_reader_looks_for() -> None:
     assert str(ERASURE) == f"{done}\n{MARKUP}", "and what is left to do on lines of its own"
 
 
+def test_a_statement_shows_why_it_was_written_and_why_it_was_retired() -> None:
+    said = dataclasses.replace(STATEMENT, reason="a new test", end_reason="grown out of it")
+    html = said._repr_html_()
+    for name, value in (("reason", "a new test"), ("reason it was retired", "grown out of it")):
+        cells = f">{name}</th><td style='text-align:left'>{value}</td>"
+        assert cells in html
+
+
 def test_a_verification_is_true_if_everything_holds_and_says_whether_something_was_erased() -> None:
     whole = Verification(True, 12, "AAAA", covered=7)
     assert whole

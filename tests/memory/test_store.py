@@ -460,7 +460,9 @@ def test_a_retirement_and_a_revision_keep_their_reasons_in_the_history(record: R
     )  # fmt: skip
     assert second == retired
     assert revised.statement.reason == "learnt more"
-    assert retired.reason == "moved away"
+    assert revised.statement.end_reason is None
+    assert (retired.reason, retired.end_reason) == ("learnt more", "moved away")
+    assert (first.end_reason, second.end_reason) == (None, "moved away")
     assert retired.retired_at is not None
 
 
@@ -570,7 +572,7 @@ def test_nothing_that_was_said_lies_in_the_files_in_the_clear(
     new = replace(draft(words), contexts=(context,), source=source)
     (version,) = record.transact(lambda tx: write(tx, store.begin_change(tx, "ada"), [new]))
     revise(record, "ada", version.statement.id, f"{words}, still", f"{reason} once")
-    assert retire(record, "ada", version.statement.id, reason).reason == reason
+    assert retire(record, "ada", version.statement.id, reason).end_reason == reason
     with record.snapshot() as snapshot:
         kept = list(snapshot.execute(select(statements.c.body)).scalars())
     assert len(kept) == 2

@@ -168,7 +168,7 @@ def check_version(version: Document, statement: Statement) -> None:
         assert version[name] == (moment and moment.isoformat())
     ends = version["ends"] or {"retired_at": None, "reason": None}
     assert ends["retired_at"] == (statement.retired_at and statement.retired_at.isoformat())
-    assert (ends["reason"] or version["reason"]) == statement.reason
+    assert (version["reason"], ends["reason"]) == (statement.reason, statement.end_reason)
 
 
 def test_decisions_and_proposals_stand_in_the_document(there: Holdfast, exported: Document) -> None:
@@ -234,6 +234,18 @@ def test_the_subject_goes_on_where_it_was_loaded(exported: Document, fake: Holdf
     assert fake.replay(str(found.evidence_id))
     assert fake.export("ada")["revision"] == exported["revision"] + 3
     assert fake.verify()
+
+
+def test_the_reasons_of_a_revision_and_of_a_retirement_are_carried_apart(
+    fake: Holdfast,
+) -> None:
+    other = fake.of_tenant("other")
+    (boats,) = fake.add("eli", "I like boats.")
+    fake.revise(boats.id, "I like small boats.", reason="the big one sank")
+    retired = fake.retire(boats.id, reason="I moved inland")
+    other.load("eli", fake.export("eli"))
+    assert other.history(boats.id) == fake.history(boats.id)
+    assert (retired.reason, retired.end_reason) == ("the big one sank", "I moved inland")
 
 
 def test_it_may_be_anothers_here(there: Holdfast, exported: Document, fake: Holdfast) -> None:

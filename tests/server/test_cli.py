@@ -209,6 +209,7 @@ def test_revise_retire_and_history_tell_the_whole_story(run, answer, nuts):
     assert versions[0]["text"] == NUTS
     _, out, _ = run("history", nuts)
     assert "reason: new test" in out
+    assert "reason it was retired: grown out of it" in out
     assert answer("list") == []
     assert [s["id"] for s in answer("list", "--all")] == [nuts]
     assert "retired" in run("list", "--all")[1]

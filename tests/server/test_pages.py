@@ -291,8 +291,11 @@ def test_a_statement_is_revised_and_retired_with_its_reason(world: World, admin:
     assert "a new doctor" in admin.get(f"/statement/{statement.id}").text
     admin.fill(f"/statement/{statement.id}/retire", {"reason": "it passed"})
     shown = admin.get(f"/statement/{statement.id}").text
-    for told in ("I eat no meat.", "nor fish", "it passed", "Version 2", "Retired"):
+    for told in ("I eat no meat.", "nor fish", "a new doctor", "Version 2"):
         assert told in shown
+    retired = re.search(r"<strong>Retired</strong>.*?</li>", shown, re.DOTALL)
+    assert retired is not None
+    assert "Why: <bdi>it passed</bdi>" in retired[0]
     assert world.holdfast.statements("eve") == []
 
 

@@ -330,7 +330,8 @@ def test_values_come_back_as_they_are(at: Served, remote: Remote) -> None:
     assert remote.history(added[0].id) == engine.history(added[0].id)
     assert remote.statement(added[0].id) == revised == engine.statement(added[0].id)
     assert remote.revise(added[0].id, valid_to=None).valid_to is None
-    assert remote.retire(added[0].id, reason="gone").retired_at
+    retired = remote.retire(added[0].id, reason="gone")
+    assert (retired, retired.end_reason) == (engine.statement(added[0].id), "gone")
     assert remote.doctor(mend=False) == engine.doctor(mend=False)
     document = remote.export("ada")
     assert remote.load("ada", document).versions == 0
