@@ -165,6 +165,25 @@ def decide(visit: Annotated[Visit, visits("write", "decide")], subject: str) -> 
 # One statement
 
 
+@dataclass(frozen=True, slots=True)
+class WeighedThen:
+    """What a decision weighed, in the words of then."""
+
+    statement: Statement
+    """The version that was weighed."""
+    since: str
+    """What became of it: revised, retired, or nothing."""
+
+    @classmethod
+    def of(cls, history: Sequence[Statement], version: int) -> "WeighedThen":
+        """Find a version among all of its statement, oldest first, and what came after it."""
+        if history[-1].retired_at is not None:
+            since = "retired"
+        else:
+            since = "revised" if history[-1].version > version else ""
+        return cls(history[version - 1], since)
+
+
 @router.get("/statement/{statement_id}")
 def see_statement(visit: Annotated[Visit, visits("read", "list")], statement_id: str) -> Response:
     """Show a statement, with every version that it had."""
@@ -174,12 +193,15 @@ def see_statement(visit: Annotated[Visit, visits("read", "list")], statement_id:
 def _statement(visit: Visit, statement: Statement) -> Response:
     engine, subject = visit.asking.engine, visit.about(statement.subject)
     decision: Decision | None = None
-    weighed: Sequence[Statement] = []
+    weighed: Sequence[WeighedThen] = []
     if statement.kind == "decision" and statement.retired_at is None:
         standing = engine.decisions(subject)
         decision = next((each for each in standing if each.id == statement.id), None)
         if decision is not None:
-            weighed = [engine.statement(each.statement_id) for each in decision.weighed]
+            weighed = [
+                WeighedThen.of(engine.history(each.statement_id), each.version)
+                for each in decision.weighed
+            ]
     history = list(reversed(engine.history(statement.id)))
     return visit.page(
         "statement.html", subject=subject, statement=statement, history=history,
@@ -196,9 +218,8 @@ def revise(visit: Annotated[Visit, visits("write", "revise")], statement_id: str
         for name in ("kind", "strength", "scope")
         if form.given(name) not in (None, getattr(before, name))
     }
-    contexts = tuple(form.names("contexts"))
-    if contexts != before.contexts:
-        changes["contexts"] = contexts
+    if form.text("contexts").strip() != ", ".join(before.contexts):  # a name may have a comma
+        changes["contexts"] = form.names("contexts")
     if begins := form.given("valid_from"):
         changes["valid_from"] = begins
     if ends := form.given("valid_to"):

@@ -309,6 +309,40 @@ def test_a_decision_is_shown_with_what_it_weighed(world: World, admin: Visitor) 
         assert told in shown
 
 
+def test_a_decision_shows_what_it_weighed_in_the_words_of_then(
+    world: World, admin: Visitor
+) -> None:
+    engine = world.holdfast
+    said = [engine.add("flo", text)[0] for text in ("I love the sea.", "I rent.", "I hike.")]
+    decision = engine.decide(
+        "flo", situation="Two flats", choice="the blue one", reason="the view",
+        weighed=[each.id for each in said],
+    )  # fmt: skip
+    engine.revise(said[0].id, "I hate the sea.")
+    engine.revise(said[1].id, "I own.")
+    engine.retire(said[1].id)
+    shown = admin.get(f"/statement/{decision.id}").text
+    items = re.findall(r'<li><a href="/statement/st_[^>]+>(.*?)</li>', shown)
+    assert [re.sub(r"<[^>]+>", "", item) for item in items] == [
+        "I love the sea. since revised", "I rent. since retired", "I hike.",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("given", [["Paris, France"], ["Paris, France", "work"]])
+def test_a_context_whose_name_has_a_comma_stays_unless_the_field_is_changed(
+    world: World, admin: Visitor, given: list[str]
+) -> None:
+    (statement,) = world.holdfast.add("gus", "I walk everywhere.", contexts=given)
+    form = {"text": "I walk a lot.", "contexts": f" {', '.join(given)} "}
+    admin.fill(f"/statement/{statement.id}/revise", form)
+    revised = world.holdfast.statement(statement.id)
+    assert (revised.text, revised.contexts) == ("I walk a lot.", statement.contexts)
+    admin.fill(f"/statement/{statement.id}/revise", {"text": "I walk.", "contexts": "work, home"})
+    assert world.holdfast.statement(statement.id).contexts == ("work", "home")
+    admin.fill(f"/statement/{statement.id}/revise", {"text": "I run.", "contexts": ""})
+    assert world.holdfast.statement(statement.id).contexts == ()
+
+
 def test_proposals_are_confirmed_and_rejected(world: World, admin: Visitor) -> None:
     first, second = world.holdfast.propose("gil", "Likes tea. Hates rain.", source="model:x")
     assert "2 proposals wait" in admin.get("/values/gil").text
