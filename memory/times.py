@@ -12,6 +12,7 @@ from .errors import InvalidInputError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+DAY = timedelta(days=1) // MICROSECOND
 FIRST = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
 LAST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
 
@@ -40,6 +41,18 @@ def written(micros: int | None) -> str | None:
     Canonical JSON takes no number beyond 2^53; these reach the year 2255 only.
     """
     return None if micros is None else to_datetime(micros).isoformat()
+
+
+def day_of(said: str) -> tuple[int, int] | None:
+    """Give the first and the last microsecond of a bare day in ISO 8601, in UTC; None: it is none.
+
+    It is for people, to whom a day is the whole of it; to programs it is its first moment.
+    """
+    try:
+        first = to_micros(date.fromisoformat(said))
+    except ValueError:
+        return None
+    return first, first + DAY - 1
 
 
 def to_micros(value: Time, name: str = "time") -> int:

@@ -39,7 +39,7 @@ When = Annotated[
     Field(
         examples=["2026-03-01T09:30:00+01:00"],
         json_schema_extra={"format": "date-time"},
-        description="ISO 8601; without a zone it is UTC.",
+        description="ISO 8601; without a zone it is UTC, and a date alone is its first moment.",
     ),
 ]
 Messages = Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MOST_MESSAGES)]

@@ -7,7 +7,7 @@ subject.
 import gzip
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ def _templates() -> Environment:
         auto_reload=False,
     )
     filters: dict[str, Any] = {
-        "day": day, "when": when, "percent": percent, "why": why,
+        "day": day, "when": when, "until": until, "percent": percent, "why": why,
         "across": across, "event": _event, "relation": _relation, "number": _number,
     }  # fmt: skip
     names: dict[str, Any] = {
@@ -147,6 +147,16 @@ def when(moment: datetime | None) -> Markup:
         return Markup("")
     shown = f"{moment.day} {moment:%b %Y, %H:%M}"
     iso = moment.isoformat(timespec="seconds")
+    return Markup('<time datetime="{}" title="{}">{} UTC</time>').format(iso, iso, shown)
+
+
+def until(moment: datetime) -> Markup:
+    """Write the end of a time, in UTC; what ends at midnight still holds on the day before."""
+    if moment.time() != time.min:
+        return when(moment)
+    last = moment - timedelta(microseconds=1)
+    iso = moment.isoformat(timespec="seconds")
+    shown = f"the end of {last.day} {last:%b %Y}"
     return Markup('<time datetime="{}" title="{}">{} UTC</time>').format(iso, iso, shown)
 
 

@@ -62,7 +62,9 @@ def audit_show(door: Door, evidence_id: str) -> None:
 @click.argument("evidence_id", metavar="EVIDENCE")
 @common(subject=None)
 @click.option("--without", multiple=True, metavar="ID", help="What if this had not been there?")
-@click.option("--as-of", metavar="TIME", help="What if it had been asked at this time?")
+@click.option(
+    "--as-of", metavar="TIME", help="What if it had been asked at this time (a date: 00:00 UTC)?"
+)
 @click.option("--prompt", metavar="TEXT", help="What was asked, to embed it anew too; - reads it.")
 @click.pass_obj
 def audit_replay(

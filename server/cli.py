@@ -109,7 +109,7 @@ def decide(door: Door, situation: str, choice: str, reason: str, weighed: tuple[
     help="Least probability, 0 to 1, in place of the settings'.",
 )  # fmt: skip
 @click.option("--context", multiple=True, metavar="NAME", help="Context of the request.")
-@click.option("--as-of", metavar="TIME", help="As at this time (ISO 8601).")
+@click.option("--as-of", metavar="TIME", help="As at this time (ISO 8601; a date: 00:00 UTC).")
 @click.option("--no-record", is_flag=True, help="Leave no evidence (for trying out).")
 @click.option("--all", "show_all", is_flag=True, help="Show every candidate.")
 @click.pass_obj
@@ -130,7 +130,7 @@ def query(
 
 @cli.command("list")
 @common()
-@click.option("--as-of", metavar="TIME", help="What held at this time.")
+@click.option("--as-of", metavar="TIME", help="What held at this time (a date: 00:00 UTC).")
 @click.option("--known-at", metavar="TIME", help="As far as was recorded by this time.")
 @click.option("--all", "include_retired", is_flag=True, help="Also retired statements.")
 @click.pass_obj

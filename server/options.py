@@ -238,7 +238,10 @@ def traits_options(command: Command) -> Command:
                 "help": "Only for requests in this context (repeatable).",
             },
         ),
-        ("--valid-from", {"metavar": "TIME", "help": "From when it holds (ISO 8601)."}),
+        (
+            "--valid-from",
+            {"metavar": "TIME", "help": "From when it holds (ISO 8601; a date: 00:00 UTC)."},
+        ),
         ("--valid-to", {"metavar": "TIME", "help": "Until when it holds, exclusive."}),
     )
     for name, settings in reversed(options):

@@ -27,8 +27,6 @@ from .pages_try import injected_first
 from .problems import RefusedError
 from .visiting import HEADERS, Form, Visit, visits
 
-DAY = 86_400 * 1_000_000
-"""In microseconds."""
 PAGE = 50
 """Events listed at once."""
 CANDIDATES = 10
@@ -113,7 +111,7 @@ def _end_of(engine: Holdfast, until: str) -> int:
     def at(place: int) -> int:
         return times.to_micros(engine.audit.events(before=place + 1, limit=1)[0].recorded_at)
 
-    end = times.to_micros(until, "until") + DAY
+    end = times.to_micros(until, "until") + times.DAY
     newest = engine.audit.events(limit=1)
     return bisect_left(range(newest[0].index + 1), end, key=at) if newest else 0
 
@@ -199,7 +197,8 @@ def otherwise(visit: Annotated[Visit, visits("evidence", "replay")], evidence_id
     without, as_of = visit.form.many("without"), visit.form.given("as_of")
     if not without and as_of is None:
         raise InvalidInputError("tick a statement to leave out, or give a date")
-    found = visit.asking.engine.replay(evidence_id, without=without, as_of=as_of)
+    moment = visit.form.moment("as_of")
+    found = visit.asking.engine.replay(evidence_id, without=without, as_of=moment)
     return _evidence(
         visit, evidence_id, part="_otherwise.html", what_if=found, without=without, as_of=as_of
     )

@@ -13,6 +13,7 @@ from fastapi.responses import Response
 
 from ..memory.errors import InvalidInputError
 from ..memory.models import STRENGTHS
+from ..memory.times import Time
 from ..retrieval.results import Candidate, Retrieval
 from ..retrieval.settings import Settings
 from .render import near_misses
@@ -38,6 +39,9 @@ class Trial:
     """In hundredths; None: each strength's own."""
     limit: int | None = None
     as_of: str | None = None
+    """As it was entered."""
+    moment: Time | None = None
+    """What that means; None: now."""
     contexts: tuple[str, ...] = ()
     offset: int = 0
 
@@ -52,6 +56,7 @@ class Trial:
             threshold=threshold,
             limit=form.whole("limit"),
             as_of=form.given("as_of"),
+            moment=form.moment("as_of"),
             contexts=tuple(form.names("contexts")),
             offset=form.whole("offset") or 0,
         )
@@ -91,7 +96,7 @@ def record_trial(visit: Annotated[Visit, visits("retrieve", "retrieve")], subjec
 
 def _retrieve(visit: Visit, subject: str, trial: Trial, *, record: bool) -> Retrieval:
     found = visit.asking.engine.retrieve(
-        subject, trial.prompt, limit=trial.limit, as_of=trial.as_of, contexts=trial.contexts,
+        subject, trial.prompt, limit=trial.limit, as_of=trial.moment, contexts=trial.contexts,
         threshold=None if trial.threshold is None else trial.threshold / 100, record=record,
     )  # fmt: skip
     visit.asking.service.metrics.retrieved("page", found.status)

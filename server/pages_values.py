@@ -222,7 +222,7 @@ def revise(visit: Annotated[Visit, visits("write", "revise")], statement_id: str
         changes["contexts"] = form.names("contexts")
     if begins := form.given("valid_from"):
         changes["valid_from"] = begins
-    if ends := form.given("valid_to"):
+    if ends := form.end("valid_to"):
         changes["valid_to"] = ends
     visit.asking.engine.revise(
         statement_id, form.text("text"), reason=form.given("reason"), **changes

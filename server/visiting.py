@@ -78,6 +78,22 @@ class Form:
             raise InvalidInputError(f"{name} is a whole number; correct it")
         return int(said)
 
+    def moment(self, name: str) -> times.Time | None:
+        """Give a time at which to look; of a day its last moment, and of today now."""
+        said = self.given(name)
+        bounds = None if said is None else times.day_of(said)
+        if bounds is None:
+            return said
+        first, last = bounds
+        now = times.now()
+        return times.to_datetime(now if first <= now <= last else last)
+
+    def end(self, name: str) -> times.Time | None:
+        """Give a time to which something holds; a day belongs to it as a whole."""
+        said = self.given(name)
+        bounds = None if said is None else times.day_of(said)
+        return said if bounds is None else times.to_datetime(min(bounds[1] + 1, times.LAST))
+
     def names(self, name: str) -> list[str]:
         """Give names that stand apart by commas."""
         return [each.strip() for each in self.text(name).split(",") if each.strip()]

@@ -33,6 +33,15 @@ def test_a_time_may_be_given_in_many_forms(value: times.Time) -> None:
     assert times.to_micros(value) == 1_772_323_200_000_000
 
 
+def test_a_bare_day_has_a_first_and_a_last_microsecond_and_a_time_has_none() -> None:
+    day = 86_400_000_000
+    for said in ("2026-03-01", "20260301"):
+        assert times.day_of(said) == (1_772_323_200_000_000, 1_772_323_200_000_000 + day - 1)
+    assert times.day_of("9999-12-31") == (times.LAST - day + 1, times.LAST)
+    for said in ("2026-03-01T00:00", "2026-03-01T09:30:00Z", "2026-03", "soon", "", "2026-02-30"):
+        assert times.day_of(said) is None
+
+
 @pytest.mark.parametrize("value", ["tomorrow", "", "01.03.2026", "2026-13-01", 5, None, b"2026"])
 def test_what_is_no_time_is_refused_by_the_name_of_its_field(value: object) -> None:
     with pytest.raises(InvalidInputError, match=r"valid_to.*ISO 8601") as caught:

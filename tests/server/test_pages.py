@@ -399,6 +399,66 @@ def test_the_context_shown_is_the_engines_own(world: World, admin: Visitor) -> N
     assert "was in force then" in admin.part("/try/ada", {**form, "as_of": "2001-01-01"}).text
 
 
+def test_as_of_a_day_is_as_of_its_end_and_the_field_keeps_the_day(
+    world: World, admin: Visitor
+) -> None:
+    engine, today = world.holdfast, f"{datetime.now(UTC):%Y-%m-%d}"
+    form = {"prompt": f"eat {WORDS}", "own": "1", "threshold": "0"}
+    engine.add("jan", f"I eat {WORDS}.", valid_from="2020-03-01T12:00Z")
+    engine.add("jan", f"I eat {WORDS} on Sundays.")
+    for as_of, shown in (("2020-02-29", 0), ("2020-03-01", 1), ("2020-03-01T11:59", 0), (today, 2)):
+        page = admin.fill("/try/jan", {**form, "as_of": as_of}).text
+        assert page.count('<li class="injected">') == shown, as_of
+        assert f'name="as_of" type="date" value="{as_of}"' in page
+    admin.part("/record/jan", {**form, "as_of": today})
+    (event,) = engine.audit.events("jan", types=["retrieval"])
+    asked = datetime.fromisoformat(event.payload["as_of"])
+    assert timedelta(0) <= event.recorded_at - asked < timedelta(minutes=1), "today is now"
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    engine.add("jan", f"I eat {WORDS} on Mondays.", valid_from=tomorrow)
+    admin.part("/record/jan", {**form, "as_of": f"{tomorrow:%Y-%m-%d}"})
+    event = engine.audit.events("jan", types=["retrieval"])[0]
+    assert event.payload["as_of"] == f"{tomorrow:%Y-%m-%d}T23:59:59.999999+00:00"
+    assert len(event.payload["injected"]) == 3
+
+
+def test_what_held_at_the_end_of_a_day_is_what_would_have_been_injected(
+    world: World, admin: Visitor
+) -> None:
+    engine = world.holdfast
+    engine.add("joy", f"I eat {WORDS}.")
+    found = engine.retrieve("joy", f"eat {WORDS}", threshold=0.0)
+    path = f"/evidence/{found.evidence_id}/otherwise"
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    assert "Nothing would have been otherwise" in admin.part(path, {"as_of": today}).text
+    assert f'name="as_of" value="{today}"' in admin.fill(path, {"as_of": today}).text
+    assert "would be left out" in admin.part(path, {"as_of": "2020-01-01"}).text
+    engine.add("joy", f"I eat {WORDS} always.", valid_from="2020-01-01T12:00Z")
+    assert "would come in" in admin.part(path, {"as_of": "2020-01-01"}).text
+
+
+def test_the_last_day_that_a_statement_holds_belongs_to_it(world: World, admin: Visitor) -> None:
+    (said,) = world.holdfast.add("jim", "I eat no meat.", valid_from="2020-01-01")
+    today, path = f"{datetime.now(UTC):%Y-%m-%d}", f"/statement/{said.id}/revise"
+    form = {"text": "I eat no meat.", "valid_from": "2020-02-01", "valid_to": "2020-03-01"}
+    assert admin.fill(path, form).status_code == 303
+    held = [
+        len(world.holdfast.statements("jim", as_of=f"2020-{day}"))
+        for day in ("03-01T23:59:59.999999Z", "03-02")
+    ]
+    assert held == [1, 0]
+    shown = admin.get(f"/statement/{said.id}").text
+    assert 'datetime="2020-03-02T00:00:00+00:00"' in shown
+    assert "the end of 1 Mar 2020 UTC" in shown
+    tried = admin.part("/try/jim", {"prompt": "meat", "as_of": "2020-03-01"}).text
+    assert "I eat no meat." in tried
+    assert admin.fill(path, {"text": "I eat meat.", "valid_to": today}).status_code == 303
+    assert len(world.holdfast.statements("jim")) == 1, "today it still holds"
+    assert admin.fill(path, {**form, "valid_to": "9999-12-31"}).status_code == 303
+    assert admin.fill(path, {**form, "valid_to": "2020-03-01T12:00"}).status_code == 303
+    assert "to <time" in admin.get(f"/statement/{said.id}").text
+
+
 @pytest.mark.parametrize(
     "form",
     [{"threshold": "101", "own": "1"}, {"limit": "many"}, {"as_of": "soon"}, {"offset": "-1"}],
