@@ -25,7 +25,7 @@ from .errors import DamagedError, ErasedError, InvalidInputError, NotFoundError
 from .identifiers import is_id, new_id, quoted
 from .leaf import Leaf, field_digest, payload_commit, read_field, read_leaf, write_leaf
 from .merkle import HASH_SIZE, hash_leaf
-from .models import Evidence
+from .models import EventType, Evidence
 from .record import Snapshot, Transaction
 from .schema import ledger, ledgers, payloads, subject_events, subjects
 from .sealing import Sealer
@@ -95,7 +95,7 @@ class _About(NamedTuple):
 
 def append(
     tx: Transaction,
-    type: str,  # noqa: A002 - the field's name
+    type: EventType,  # noqa: A002 - the field's name
     fields: Mapping[str, Any],
     *,
     subjects: Sequence[int] = (),
@@ -273,7 +273,7 @@ def subject_keys(snapshot: Snapshot, index: int) -> list[int]:
 
 
 def follow(
-    tx: Transaction, event: str, of: Sequence[str], kind: str, fields: Mapping[str, Any]
+    tx: Transaction, event: str, of: Sequence[str], kind: EventType, fields: Mapping[str, Any]
 ) -> str:
     """Append an event about the same subjects as another one.
 

@@ -19,11 +19,19 @@ Scope = Literal["topical", "always"]
 ProposalStatus = Literal["open", "confirmed", "rejected"]
 
 Role = Literal["admin", "app", "personal", "auditor"]
+EventType = Literal[
+    "statement.put", "statement.supersede", "statement.retire", "statement.embed",
+    "proposal.put", "proposal.confirm", "proposal.reject", "retrieval", "call.intent",
+    "call.outcome", "check", "erasure", "export", "import", "policy", "embedder", "key.create",
+    "key.rotate", "key.revoke", "gap",
+]  # fmt: skip
+"""What an event of the ledger may be; ``docs/audit.md`` says what each one tells."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 STRENGTHS: tuple[Strength, ...] = get_args(Strength)
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 ROLES: tuple[Role, ...] = get_args(Role)
+EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
 
 
 def html_table(rows: list[tuple[str, Any]]) -> str:

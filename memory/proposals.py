@@ -14,13 +14,13 @@ from . import ledger, times
 from .canonical import canonical
 from .errors import InvalidInputError, NotFoundError
 from .identifiers import is_id, new_id, quoted
-from .models import Proposal, ProposalStatus
+from .models import EventType, Proposal, ProposalStatus
 from .record import Snapshot, Transaction
 from .schema import proposals, subjects
 from .sealing import Sealer
 from .versions import Change, Draft, Subject
 
-EVENTS: Mapping[ProposalStatus, str] = {
+EVENTS: Mapping[ProposalStatus, EventType] = {
     "open": "proposal.put", "confirmed": "proposal.confirm", "rejected": "proposal.reject",
 }  # fmt: skip
 """What the ledger calls a proposal's coming into each state."""

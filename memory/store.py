@@ -38,7 +38,7 @@ from . import ledger, times, vectors
 from .database import insert_missing
 from .errors import InvalidInputError, NotFoundError
 from .identifiers import is_id, new_id, quoted
-from .models import Statement
+from .models import EventType, Statement
 from .record import Snapshot, Transaction
 from .schema import statements, subjects
 from .sealing import Sealer
@@ -205,14 +205,14 @@ def restore(
     if rows:
         tx.execute(insert(statements), rows)
     ended = {(each.id, each.version): row for each, row in zip(kept, rows, strict=True)}
-    events: list[tuple[int, int, str, dict[str, Any]]] = []
+    events: list[tuple[int, int, EventType, dict[str, Any]]] = []
     for each, row in zip(kept, rows, strict=True):
         fields = {**described(row, sealer), "vector": each.vector, **origin}
         if each.decision is not None:
             fields["decision"] = each.decision
         if each.version > 1:
             fields["ends"] = ends_of(ended[each.id, each.version - 1])
-        kind = "statement.put" if each.version == 1 else "statement.supersede"
+        kind: EventType = "statement.put" if each.version == 1 else "statement.supersede"
         events.append((each.revision, each.place, kind, fields))
         if each.ends is not None and (each.id, each.version + 1) not in ended:
             fields = {"id": each.id, "ends": ends_of(row), "end_reason": each.ends.reason}

@@ -15,7 +15,7 @@ from ..memory import bundle, ledger, rotation, times, timestamps
 from ..memory.checkpoint import Checkpoint
 from ..memory.errors import InvalidInputError, NotFoundError
 from ..memory.keys import KeySource
-from ..memory.models import Evidence
+from ..memory.models import EventType, Evidence
 from ..memory.record import Record
 from ..memory.signer import Signer, public_key
 from ..memory.times import Time
@@ -341,7 +341,9 @@ class Audit:
         }
         return self._record.transact(lambda tx: ledger.append(tx, "gap", fields))
 
-    def _follow(self, event_id: str, of: Sequence[str], kind: str, fields: dict[str, Any]) -> str:
+    def _follow(
+        self, event_id: str, of: Sequence[str], kind: EventType, fields: dict[str, Any]
+    ) -> str:
         """Append an event about the same subjects as another."""
 
         return self._record.transact(lambda tx: ledger.follow(tx, event_id, of, kind, fields))

@@ -12,6 +12,7 @@ import click
 
 from .. import __version__
 from ..memory.errors import InvalidInputError
+from ..memory.models import EVENT_TYPES
 from . import answers
 from .options import CHECK_FAILED, Commands, Door, common, file_text, text_of, write_file
 from .render import progress
@@ -29,7 +30,10 @@ def audit() -> None:
 @common(subject="Only events about this subject (default: all).")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, metavar="N")
 @click.option("--events", "every", is_flag=True, help="Events of every type, not retrievals only.")
-@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only of this type.")
+@click.option(
+    "--type", "types", type=click.Choice(EVENT_TYPES), multiple=True, metavar="TYPE",
+    help=f"Only of this type (repeatable): {', '.join(EVENT_TYPES)}.",
+)  # fmt: skip
 @click.pass_obj
 def audit_list(door: Door, limit: int, every: bool, types: tuple[str, ...]) -> None:
     """List evidence of retrievals, newest first."""

@@ -7,7 +7,7 @@ far it is.
 import json
 import threading
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -18,7 +18,7 @@ from fastapi.responses import Response
 
 from ..memory import times
 from ..memory.errors import HoldfastError, InvalidInputError
-from ..memory.models import Evidence, Verification
+from ..memory.models import EventType, Evidence, Verification
 from ..retrieval.engine import Holdfast
 from ..retrieval.results import Candidate, Retrieval
 from .answers import flat_fields
@@ -31,16 +31,17 @@ PAGE = 50
 """Events listed at once."""
 CANDIDATES = 10
 """Candidates of one record shown at once."""
-FAMILIES = {
+FAMILIES: Mapping[str, Sequence[EventType]] = {
     "retrieval": ["retrieval"],
-    "statements": ["statement.put", "statement.supersede", "statement.retire"],
+    "statements": ["statement.put", "statement.supersede", "statement.retire", "statement.embed"],
     "proposals": ["proposal.put", "proposal.confirm", "proposal.reject"],
     "calls": ["call.intent", "call.outcome", "check"],
     "keeping": [
-        "erasure", "export", "policy", "embedder", "gap", "key.create", "key.rotate", "key.revoke",
+        "erasure", "export", "import", "policy", "embedder", "gap", "key.create", "key.rotate",
+        "key.revoke",
     ],
 }  # fmt: skip
-"""Types of events that are looked for together."""
+"""Types of events that are looked for together; each is in one."""
 
 router = APIRouter(include_in_schema=False)
 

@@ -1,26 +1,34 @@
 """The log takes events in order, binds their fields, names nobody, and reads them back."""
 
+import ast
 import base64
 import hashlib
 import json
 import threading
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from holdfast.memory import ledger, merkle, store, tiles
+from holdfast.memory import ledger, merkle, policies, proposals, store, tiles
 from holdfast.memory.canonical import GREATEST, canonical
 from holdfast.memory.errors import DamagedError, ErasedError, InvalidInputError, NotFoundError
 from holdfast.memory.ledger import Encoded
+from holdfast.memory.models import EVENT_TYPES, EventType
 from holdfast.memory.record import Record, Transaction
 
 Fields = dict[str, Any]
 
 
-def append(record: Record, fields: Fields, *subjects: str, type: str = "retrieval") -> str:  # noqa: A002
+def append(
+    record: Record,
+    fields: Fields,
+    *subjects: str,
+    type: EventType = "retrieval",  # noqa: A002
+) -> str:
     def work(tx: Transaction) -> str:
         keys = [store.ensure_subject(tx, name).key for name in subjects]
         return ledger.append(tx, type, fields, subjects=keys)
@@ -302,3 +310,18 @@ def test_a_proof_over_tiles_or_leaves_that_were_altered_is_damage(
         connection.execute(text(change))
     with record.snapshot() as snapshot, pytest.raises(DamagedError, match="holdfast audit verify"):
         merkle.inclusion_proof(tiles.TileNodes(snapshot, 300), 7, 300)
+
+
+def test_every_type_that_is_appended_is_a_known_one() -> None:
+    folder = Path(ledger.__file__).parents[1]
+    paths = [*folder.glob("memory/*.py"), *folder.glob("retrieval/*.py")]
+    found = [
+        node.args[1].value
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "ledger.append"
+        and isinstance(node.args[1], ast.Constant)
+    ]
+    assert {"retrieval", "import", "key.create", "statement.embed"} <= set(found)
+    assert {*found, *proposals.EVENTS.values(), *get_args(policies.Kind)} <= set(EVENT_TYPES)

@@ -19,6 +19,7 @@ import tampering
 
 from holdfast.memory.keys import from_file
 from holdfast.memory.leaf import read_field
+from holdfast.memory.models import EVENT_TYPES
 from holdfast.retrieval.engine import Holdfast
 from holdfast.server.cli import cli
 
@@ -212,6 +213,8 @@ def test_events_are_listed_newest_first_by_type_and_subject(look: Place) -> None
     assert [line.split()[0] for line in lines] == [each["id"] for each in every]
     assert not PRIVATE.search("\n".join(lines))
     assert said("audit", "list", "--subject", "nobody") == ""
+    help_text = " ".join(said("audit", "list", "--help").split())
+    assert all(kind in help_text for kind in EVENT_TYPES)
 
 
 def test_every_event_is_shown_with_its_leaf_and_its_fields(look: Place) -> None:
@@ -1029,6 +1032,8 @@ def test_a_new_key_wraps_all_and_what_was_given_out_still_verifies(
         (["audit", "verify", "--data", "nowhere"], "add a statement first"),
         (["audit", "list", "--data", "nowhere"], "add a statement first"),
         (["audit", "list", "--limit", "0"], "limit"),
+        (["audit", "list", "--type", "nonsense"], "is not one of 'statement.put', 'statement.s"),
+        (["audit", "list", "--type", "gap", "--type", "*"], "'key.revoke', 'gap'. Try: holdfast"),
         (["audit", "checkpoint", "--timestamp", "https://authority.example"], "needs --out FILE"),
         (["audit", "checkpoint", "--since", "bundle.json"], "this is no signed note"),
         (["audit", "checkpoint", "--start-over", " "], "reason is empty"),

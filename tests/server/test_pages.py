@@ -17,7 +17,7 @@ from web import running, watched
 
 from holdfast import Holdfast
 from holdfast.memory.checkpoint import read_key
-from holdfast.memory.models import ROLES, Evidence, Role
+from holdfast.memory.models import EVENT_TYPES, ROLES, Evidence, Role
 from holdfast.memory.verifier import verify_bundle
 from holdfast.server import (
     pages,
@@ -29,6 +29,7 @@ from holdfast.server import (
     visiting,
 )
 from holdfast.server.app import create_app
+from holdfast.server.assets import EVENT_WORDS
 from holdfast.server.auth import PERMISSIONS, Permission
 from holdfast.server.sessions import IDLE, LONGEST, MOST_OF_A_KEY, Sessions
 
@@ -621,6 +622,21 @@ def test_a_replay_that_differs_shows_both_sides(world: World) -> None:
     assert (beside.then and beside.then.verdict) == "injected"
     assert (beside.now and beside.now.verdict) == "below_threshold"
     assert pages_audit.side_by_side(found, None)[0].now is None
+
+
+def test_an_event_of_every_type_is_in_one_family_and_has_words() -> None:
+    found = [kind for family in pages_audit.FAMILIES.values() for kind in family]
+    assert sorted(found) == sorted(EVENT_TYPES)
+    assert set(EVENT_WORDS) == set(EVENT_TYPES)
+
+
+def test_an_import_is_found_among_the_events_of_keeping(world: World, admin: Visitor) -> None:
+    other = world.holdfast.of_tenant("other")
+    other.add("kai", "I like tea.")
+    world.holdfast.load("kai", other.export("kai"))
+    shown = admin.part("/audit", {"family": "keeping", "subject": "kai"}).text
+    assert "Record imported" in shown
+    assert "Record imported" not in admin.part("/audit", {"family": "statements"}).text
 
 
 def test_a_bundle_is_a_file_that_verifies(world: World, admin: Visitor) -> None:
