@@ -1,5 +1,6 @@
 """README.md and docs/ are run: their Python, their commands, their tables."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from holdfast import Settings
+from holdfast.memory.models import EVENT_TYPES
 from holdfast.server.cli import cli
 
 ROOT = Path(__file__).parents[1]
@@ -101,12 +103,18 @@ def test_the_program_that_checks_by_hand_finds_what_was_altered(reader, tmp_path
 
 
 def test_every_event_type_and_field_of_a_retrieval_is_on_the_page():
-    from holdfast.memory.reconciliation import TAKEN
-
-    types = {*TAKEN, "retrieval", "call.intent", "call.outcome", "check", "erasure", "export",
-             "key.rotate", "gap"}  # fmt: skip
-    for kind in types:
+    for kind in EVENT_TYPES:
         assert f"`{kind}`" in AUDIT or f"`.{kind.partition('.')[2]}`" in AUDIT, kind
+
+
+def test_the_field_that_the_notebook_names_shows_the_injected_bytes(fake):
+    notebook = (ROOT / "notebooks" / "03_why_this_was_injected.ipynb").read_text(encoding="utf-8")
+    (field,) = re.findall(r'disclose=\[\\"(\w+)\\"\]\)` shows a stranger the inj', notebook)
+    fake.add("ada", "I never eat nuts.")
+    found = fake.retrieve("ada", "nuts", threshold=0.0)
+    (entry,) = fake.audit.bundle(found.evidence_id, disclose=[field])["entries"]
+    assert found.context
+    assert found.context in [json.loads(line)[2] for line in entry["disclosed"]]
 
 
 def test_every_command_is_in_the_readme():
