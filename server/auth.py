@@ -5,6 +5,7 @@ is taken from ``x-holdfast-key``, else from ``Authorization: Bearer``, else from
 ``x-api-key``; it is never read from a URL.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -31,6 +32,9 @@ evidence, check the whole ledger, erase a subject, manage keys and the installat
 SUBJECT_HEADERS = ("x-holdfast-subject", "x-openwebui-user-id")
 """In which a caller may say for whom it asks."""
 NO_SUBJECT = "there is no such subject here"
+_OURS = re.compile(r"hf_[a-z]{1,8}_[0-9a-z]{8}|HF_[A-Z]{1,8}_[0-9A-Z]{8}")
+"""How a key of ours begins (``memory.access``), one mistyped or cut off included. Tokens of
+Hugging Face begin with ``hf_`` too, but have no second underscore."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +91,15 @@ def shown_key(headers: Mapping[str, str]) -> str | None:
     if own:
         return own.strip()
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and bearer.strip().startswith("hf_"):
+    if scheme.lower() == "bearer" and is_ours(bearer):
         return bearer.strip()
     other = headers.get("x-api-key", "").strip()
-    return other if other.startswith("hf_") else None
+    return other if is_ours(other) else None
+
+
+def is_ours(text: str) -> bool:
+    """Tell whether something that looks like a key of ours stands in a text."""
+    return _OURS.search(text) is not None
 
 
 def subject_in_body(body: Mapping[str, Any]) -> str | None:

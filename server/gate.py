@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Container
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("holdfast.access")
 BODY_SECONDS = 30.0
-"""Longest wait for the next part of a body."""
+"""Longest wait for the next part of a body, and what all of it gets beside its size."""
+SLOWEST = 20_000
+"""Bytes a second of a slow but honest client."""
 OWN_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
@@ -39,6 +41,7 @@ class Gate:
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
+        self._hosts = frozenset((*OWN_HOSTS, *map(str.lower, service.settings.allowed_hosts)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through, or refuse it."""
@@ -52,7 +55,7 @@ class Gate:
         traced = tracing.request(scope) if tracing else nullcontext()
         with self._service.metrics.in_flight.track_inprogress(), traced as answered:
             try:
-                passage.check_host()
+                passage.check_host(self._hosts)
                 passage.check_length()
                 await self._app(scope, passage.receive, passage.send)
             except Exception as error:
@@ -76,6 +79,7 @@ class _Passage:
         self._first: float | None = None
         self._status = 0
         self._taken = 0
+        self._waiting: float | None = None
         self._whole = False
         self._refused: RefusedError | None = None
         settings = service.settings
@@ -84,9 +88,8 @@ class _Passage:
         is_large = is_import or path.startswith("/v1/") or LOCAL_SCOPE in scope
         self._most = settings.gateway_body_limit if is_large else settings.body_limit
 
-    def check_host(self) -> None:
+    def check_host(self, allowed: Container[str]) -> None:
         """Refuse a foreign Host, under which a page that a browser was led to could reach us."""
-        allowed: Sequence[str] = (*OWN_HOSTS, *self._service.settings.allowed_hosts)
         if "*" in allowed or self._scope.get(LOCAL_SCOPE):
             return
         host = dict(self._scope["headers"]).get(b"host", b"").decode("latin-1").lower()
@@ -109,8 +112,11 @@ class _Passage:
         """Give the next part of the request."""
         if self._whole:
             return await self._receive()  # waits for the client to leave
+        now = time.perf_counter()
+        self._waiting = self._waiting or now
+        left = self._waiting + BODY_SECONDS + self._taken / SLOWEST - now
         try:
-            message = await asyncio.wait_for(self._receive(), BODY_SECONDS)
+            message = await asyncio.wait_for(self._receive(), min(left, BODY_SECONDS))
         except TimeoutError:
             self._refused = RefusedError(408, "the body came too slowly; send it again")
             raise self._refused from None
@@ -167,7 +173,8 @@ def respond(problem: Problem, scope: Scope) -> Response:
     """Give the answer that a problem is: a page to a person, else as the path's protocol has it."""
     if is_browsing(scope):
         return problem_page(problem, scope)
-    protocol = protocol_of(scope["path"])
+    names_version = any(name == b"anthropic-version" for name, _ in scope["headers"])
+    protocol = protocol_of(scope["path"], is_anthropic=names_version)
     return JSONResponse(
         problem.body(protocol),
         problem.status,

@@ -9,14 +9,15 @@ off or the client leaves. It knows no protocol's fields (``protocols``) and no c
 import hashlib
 import json
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -25,13 +26,14 @@ from ..memory.errors import ErasedError, HoldfastError, InvalidInputError
 from ..retrieval.conversation import Intent, Turn
 from ..retrieval.engine import Holdfast
 from .answers import retrieval_headers
-from .auth import SUBJECT_HEADERS, Caller, header_text, subject_in_body
+from .auth import Caller
+from .incoming import Asked, is_small, joined, model_name, query_of, read
 from .problems import RefusedError
 from .protocols import (
     BROKEN_OFF,
+    INTERNAL,
     LEFT,
     PROTOCOLS,
-    Body,
     Outcome,
     Protocol,
     Splitter,
@@ -45,28 +47,8 @@ if TYPE_CHECKING:
     from .tracing import Chat
 
 logger = logging.getLogger("holdfast.server")
-OWN_FIELD = "holdfast"
-"""Of a request's body: what is meant for us, and goes no further."""
-OWN_OPTIONS = ("subject", "subjects", "contexts", "limit", "budget", "threshold")
+T = TypeVar("T")
 DRAIN_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A request as it came in."""
-
-    protocol: Protocol
-    raw: bytes
-    body: Body
-    headers: Mapping[str, str]
-    options: Mapping[str, Any]
-    is_whole: bool
-    """Whether nothing of ours had to be taken out: ``raw`` can go as it came."""
-
-    @property
-    def model(self) -> str:
-        """The model that is asked for."""
-        return self.body["model"]
 
 
 @dataclass
@@ -148,8 +130,7 @@ class Gateway:
 
     async def complete(self, request: Request, protocol: Protocol) -> Response:
         """Answer a request for a model."""
-        asked = await _asked(request, protocol)
-        call = await run_in_threadpool(self._begin, request, asked)
+        asked, call = await self._read(request, protocol, self._begin)
         if tracing := self._service.tracing:
             streams = asked.body.get("stream") is True
             call.span = tracing.chat(call.target, call.turn, streams=streams)
@@ -170,10 +151,12 @@ class Gateway:
             raise RefusedError(
                 refusal.status, str(refusal), headers={**refusal.headers, **call.headers}
             ) from None
-        except BaseException:
+        except BaseException as error:
+            if call.span and isinstance(error, Exception):
+                call.span.failed(error)
             with anyio.CancelScope(shield=True):
                 await stack.aclose()
-            await call.end(Outcome(error=LEFT), None)
+            await call.end(Outcome(error=_why(error)), None)
             raise
         await stack.aclose()
         said = protocol.parse(content)
@@ -188,9 +171,8 @@ class Gateway:
         """Send a call to its upstream: as it is, or translated."""
         to, protocol = call.target, asked.protocol
         if to.speaks == protocol.envelope:
-            return self.client.send(
-                "POST", url_of(to, protocol.path), headers_for(to, asked.headers), call.sent
-            )
+            url, headers = url_of(to, protocol.path), headers_for(to, asked.headers)
+            return self.client.send("POST", url, headers, call.sent, query=asked.query)
         from .translation import send  # litellm takes seconds to import
 
         key = to.key or provider_key(asked.headers)
@@ -224,20 +206,47 @@ class Gateway:
             await call.end(replace(outcome, error=BROKEN_OFF), digest.hexdigest())
             yield protocol.error_event(BROKEN_OFF)
         except (RefusedError, HoldfastError) as error:
-            message = str(error) if isinstance(error, RefusedError) else "it could not be recorded"
             if call.span:
                 call.span.failed(error)
             if not call.ended:
-                await call.end(replace(outcome, error=message), digest.hexdigest())
-            yield protocol.error_event(message)
+                await call.end(replace(outcome, error=_why(error)), digest.hexdigest())
+            yield protocol.error_event(_why(error))
+        except Exception as error:
+            if call.span:
+                call.span.failed(error)
+            await call.end(replace(outcome, error=_why(error)), digest.hexdigest())
+            raise
         finally:
             await call.end(replace(outcome, error=LEFT), digest.hexdigest())
 
-    def _begin(self, request: Request, asked: Asked) -> Call:
-        """Find who asks and for whom, retrieve, and record that a model is about to be called."""
-        service = self._service
-        caller = service.caller(request.scope, asked.headers)
+    async def _read(
+        self, request: Request, protocol: Protocol, work: Callable[[Caller, Asked], T]
+    ) -> tuple[Asked, T]:
+        """Check the key, then read the body, then work on it: all in threads, in one if it can be.
+
+        Nothing of a body is looked at, and no large one is waited for, before the key holds.
+        """
+        headers = joined(request.headers)
+        known = None
+        if not is_small(headers):
+            known = await run_in_threadpool(self._admitted, request, headers)
+        raw = await request.body()
+
+        def done() -> tuple[Asked, T]:
+            caller = known or self._admitted(request, headers)
+            asked = read(protocol, raw, headers, request.scope)
+            return asked, work(caller, asked)
+
+        return await run_in_threadpool(done)
+
+    def _admitted(self, request: Request, headers: Mapping[str, str]) -> Caller:
+        caller = self._service.caller(request.scope, headers)
         caller.need("retrieve")
+        return caller
+
+    def _begin(self, caller: Caller, asked: Asked) -> Call:
+        """Tell for whom is asked, retrieve, and record that a model is about to be called."""
+        service = self._service
         subjects = self._subjects(caller, asked)
         service.meter.admit(caller, f"gateway.{asked.protocol.name}")
         engine = service.engine(caller)
@@ -259,15 +268,25 @@ class Gateway:
         return Call(engine, service, asked.protocol, to, turn.intent.body, turn)
 
     def _converse(
-        self, engine: Holdfast, subjects: Sequence[str], asked: Asked, to: Target
+        self,
+        engine: Holdfast,
+        subjects: Sequence[str],
+        asked: Asked,
+        to: Target,
+        *,
+        is_sent: bool = True,
     ) -> Turn:
+        """Prepare a request, and record it; one that is not sent ends before that."""
         protocol, body = asked.protocol, {**asked.body, "model": to.model}
         unchanged = asked.is_whole and to.model == asked.model
 
         def prepare(messages: list[dict[str, Any]], system: str) -> Intent:
             same = unchanged and not system and messages == protocol.messages(asked.body)
             sent = asked.raw if same else _dump(protocol.placed(body, messages, system))
-            return Intent(to.speaks, to.model, sent)
+            intent = Intent(to.speaks, to.model, sent)
+            if not is_sent:
+                raise _NotSentError(intent)
+            return intent
 
         options = asked.options
         return engine.converse(
@@ -289,7 +308,7 @@ class Gateway:
 
     def _subjects(self, caller: Caller, asked: Asked) -> list[str]:
         """Tell on whose behalf a request is made."""
-        subjects = caller.whose(_named(asked))
+        subjects = caller.whose(asked.named)
         if not subjects:
             raise RefusedError(
                 400,
@@ -302,47 +321,58 @@ class Gateway:
 
     async def count(self, request: Request, protocol: Protocol) -> Response:
         """Count tokens, with what would be injected; nothing is recorded."""
-        asked = await _asked(request, protocol)
-
-        def prepared() -> tuple[Target, bytes]:
-            caller = self._service.caller(request.scope, asked.headers)
-            caller.need("retrieve")
-            subjects = self._subjects(caller, asked)
-            self._service.meter.admit(caller, "gateway.count")
-            to = target(self._service.settings, protocol, asked.model)
-            found = self._service.engine(caller).inject(
-                subjects, protocol.messages(asked.body), placement="user", record=False
-            )
-            body = {**asked.body, "model": to.model}
-            return to, _dump(protocol.placed(body, found.messages, ""))
-
-        to, sent = await run_in_threadpool(prepared)
-        if to.speaks != protocol.envelope:
-            raise RefusedError(404, "tokens are counted for upstreams of this protocol alone")
+        asked, (to, sent) = await self._read(request, protocol, self._counted)
         url = url_of(to, "/messages/count_tokens")
-        return await self._relayed("POST", url, headers_for(to, asked.headers), sent)
+        headers = headers_for(to, asked.headers)
+        return await self._relayed("POST", url, headers, sent, asked.query)
 
-    async def models(self, request: Request, name: str = "") -> Response:
-        """List the models of the default upstream, as it says them."""
-        headers = dict(request.headers)
+    def _counted(self, caller: Caller, asked: Asked) -> tuple[Target, bytes]:
+        """Give what would be sent, short of recording that it is."""
+        subjects = self._subjects(caller, asked)
+        self._service.meter.admit(caller, "gateway.count")
+        to = target(self._service.settings, asked.protocol, asked.model)
+        if to.speaks != asked.protocol.envelope:
+            raise RefusedError(404, "tokens are counted for upstreams of this protocol alone")
+        engine = self._service.root.of_tenant(caller.tenant)  # no span: nothing comes of it
+        try:
+            self._converse(engine, subjects, asked, to, is_sent=False)
+        except _NotSentError as prepared:
+            return to, prepared.intent.body
+        raise AssertionError  # what would be sent is always prepared
+
+    async def models(self, request: Request, name: str | None = None) -> Response:
+        """List the models of the default upstream, as it says them, or describe one."""
+        headers = joined(request.headers)
 
         def admitted() -> None:
-            caller = self._service.caller(request.scope, headers)
-            caller.need("retrieve")
+            caller = self._admitted(request, headers)
             self._service.meter.admit(caller, "gateway.models")
 
         await run_in_threadpool(admitted)
         protocol = PROTOCOLS[2] if "anthropic-version" in headers else PROTOCOLS[0]
-        to = target(self._service.settings, protocol, name)
-        url = url_of(to, f"/models/{to.model}" if name else "/models")
-        return await self._relayed("GET", url, headers_for(to, headers), b"")
+        to, path = target(self._service.settings, protocol, name or ""), "/models"
+        if name is not None:
+            model_name(name)
+            path = f"/models/{model_name(to.model)}"
+        if to.url is None:
+            raise RefusedError(404, "models are described by upstreams that are relayed to alone")
+        query = query_of(request.scope) if to.speaks == protocol.envelope else b""
+        return await self._relayed("GET", url_of(to, path), headers_for(to, headers), b"", query)
 
     async def _relayed(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, query: bytes
     ) -> Response:
-        async with self.client.send(method, url, headers, body) as answer:
+        async with self.client.send(method, url, headers, body, query=query) as answer:
             content = b"".join([chunk async for chunk in answer.chunks])
             return Response(content, answer.status, answer.headers)
+
+
+class _NotSentError(Exception):
+    """A request is prepared, and that is all that was wanted."""
+
+    def __init__(self, intent: Intent) -> None:
+        super().__init__()
+        self.intent = intent
 
 
 class _Relay(StreamingResponse):
@@ -416,40 +446,14 @@ def add(app: FastAPI, service: Service) -> Any:
     return gateway.opened
 
 
-async def _asked(request: Request, protocol: Protocol) -> Asked:
-    """Read a request, and take out what is ours."""
-    raw = await request.body()
-    try:
-        body: Any = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise RefusedError(400, "the body is no JSON") from None
-    if not isinstance(body, dict):
-        raise RefusedError(400, "the body is no JSON object")
-    fields = cast("Body", body)
-    if not isinstance(fields.get("model"), str) or not fields["model"]:
-        raise RefusedError(400, "model: name the model to be called")
-    is_whole = OWN_FIELD not in fields
-    options: Any = fields.pop(OWN_FIELD, {})
-    if not isinstance(options, dict) or not set(cast("Body", options)) <= set(OWN_OPTIONS):
-        raise RefusedError(400, f"{OWN_FIELD} takes: {', '.join(OWN_OPTIONS)}")
-    given = cast("Body", options)
-    contexts = request.headers.get("x-holdfast-contexts")
-    if contexts and "contexts" not in given:
-        given = {**given, "contexts": [each.strip() for each in contexts.split(",")]}
-    return Asked(protocol, raw, fields, dict(request.headers), given, is_whole)
-
-
-def _named(asked: Asked) -> list[str]:
-    """Give the subjects that a request names, in the first place in which it does."""
-    options = asked.options
-    listed = options.get("subjects") or options.get("subject")
-    if listed:
-        return [listed] if isinstance(listed, str) else list(listed)
-    for name in SUBJECT_HEADERS:
-        if value := asked.headers.get(name):
-            return [header_text(value)]
-    told = subject_in_body(asked.body)
-    return [told] if told else []
+def _why(error: BaseException) -> str:
+    """Say why a call ended, for the record: nothing of what failed here."""
+    if isinstance(error, RefusedError):
+        return str(error)
+    if isinstance(error, HoldfastError):
+        return "it could not be recorded"
+    is_gone = isinstance(error, ClientDisconnect) or not isinstance(error, Exception)
+    return LEFT if is_gone else INTERNAL
 
 
 def _refusal(error: Exception) -> RefusedError:

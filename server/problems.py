@@ -122,8 +122,8 @@ def problem_of(error: BaseException, request_id: str) -> Problem:
     )
 
 
-def protocol_of(path: str) -> Protocol:
-    """Tell whose form of errors a path has."""
-    if path.startswith("/v1/messages"):
+def protocol_of(path: str, *, is_anthropic: bool = False) -> Protocol:
+    """Tell whose form of errors a path has; that of models has both, as its caller has."""
+    if path.startswith("/v1/messages") or (is_anthropic and path.startswith("/v1/models")):
         return "anthropic"
     return "openai" if path.startswith("/v1/") else "api"

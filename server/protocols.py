@@ -17,6 +17,7 @@ from .problems import Protocol as Envelope
 Body = dict[str, Any]
 BROKEN_OFF = "the upstream broke off before its answer was complete"
 LEFT = "the client left before the answer was complete"
+INTERNAL = "the gateway failed before the answer was complete"
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 
 

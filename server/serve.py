@@ -19,9 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from ..memory.errors import ConfigurationError, HoldfastError, StorageError
 from ..memory.models import Key
@@ -39,6 +40,8 @@ LONGEST_PATH = 100
 LOOPBACK = "127.0.0.1"
 AFTERTHOUGHT = 5.0
 """Seconds for requests that were cut off to note it."""
+HEAD_SECONDS = 30.0
+"""After which a connection is closed that has sent no whole head of a request since the last."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,37 @@ class Local:
         """Pass a request on."""
         scope[self._mark] = True
         await self._app(scope, receive, send)
+
+
+class Watched(AutoHTTPProtocol):
+    """Uvicorn's end of a connection, closed when no request is in flight and none comes.
+
+    Uvicorn itself gives up who is silent between requests, but not who goes on sending: half a
+    head, or the rest of a body that was answered before it was read.
+    """
+
+    _seen: Any = None
+    _watch: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to watch."""
+        super().connection_made(transport)
+        self._watch = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._look, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        if self._watch:
+            self._watch.cancel()
+        super().connection_lost(exc)
+
+    def _look(self, transport: asyncio.BaseTransport) -> None:
+        cycle = cast("Any", self).cycle  # the last request; uvicorn has it for either parser
+        is_idle = cycle is None or cycle.response_complete
+        if is_idle and cycle is self._seen:
+            transport.close()
+            return
+        self._seen = cycle if is_idle else self
+        self._watch = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._look, transport)
 
 
 class _Server(uvicorn.Server):
@@ -133,7 +167,7 @@ def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def _server(app: Any, grace: int) -> _Server:
     return _Server(
         uvicorn.Config(
-            app, lifespan="off", ws="none", log_config=None, access_log=False,
+            app, lifespan="off", ws="none", http=Watched, log_config=None, access_log=False,
             proxy_headers=False, server_header=False, timeout_graceful_shutdown=grace,
         )
     )  # fmt: skip
@@ -180,11 +214,12 @@ def serve(
 
 def _reachable(settings: Settings) -> Settings:
     """Let the address that it listens on be a Host under which it is known."""
-    with contextlib.suppress(ValueError):
-        if not ipaddress.ip_address(settings.host).is_unspecified:
-            host = f"[{settings.host}]" if ":" in settings.host else settings.host
-            return settings.model_copy(update={"allowed_hosts": [*settings.allowed_hosts, host]})
-    return settings
+    host = settings.host
+    with contextlib.suppress(ValueError):  # a name
+        if ipaddress.ip_address(host).is_unspecified:
+            return settings
+    host = f"[{host}]" if ":" in host else host
+    return settings.model_copy(update={"allowed_hosts": [*settings.allowed_hosts, host]})
 
 
 async def _until_signalled(

@@ -15,6 +15,7 @@ from typing import Literal, cast
 import httpx
 
 from ..retrieval.settings import Settings
+from .auth import is_ours
 from .problems import RefusedError
 from .protocols import Protocol
 
@@ -27,7 +28,11 @@ OF_ONE_CONNECTION = frozenset(
 )
 NOT_PASSED_ON = ("x-holdfast-", "x-openwebui-", "x-forwarded-", "cookie", "forwarded", "origin",
                  "referer")  # fmt: skip
-OUR_KEY = "hf_"
+NOT_PASSED_BACK = (
+    "set-cookie", "x-holdfast-", "access-control-", "alt-svc", "strict-transport-security",
+    "clear-site-data", "nel", "report-to", "reporting-endpoints", "content-security-policy",
+)  # fmt: skip
+"""What an upstream tells browsers of its own host is not true of this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +88,44 @@ def url_of(to: Target, path: str) -> str:
 
 
 def provider_key(headers: Mapping[str, str]) -> str | None:
-    """Give the caller's own key for the provider, if one came along."""
-    given = headers.get("x-holdfast-upstream-key")
+    """Give the caller's own key for the provider, if one came along.
+
+    Raises:
+        RefusedError: 400, as ``headers_for``.
+    """
+    given = _given_key(headers)
     if given:
         return given
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and bearer and not bearer.startswith(OUR_KEY):
+    if scheme.lower() == "bearer" and bearer and not is_ours(bearer):
         return bearer.strip()
     other = headers.get("x-api-key", "")
-    return other if other and not other.startswith(OUR_KEY) else None
+    return other if other and not is_ours(other) else None
+
+
+def _given_key(headers: Mapping[str, str]) -> str | None:
+    given = headers.get("x-holdfast-upstream-key")
+    if given and is_ours(given):
+        raise RefusedError(
+            400, "x-holdfast-upstream-key takes a key of the provider, and holds one of Holdfast"
+        )
+    return given
 
 
 def headers_for(to: Target, headers: Mapping[str, str]) -> dict[str, str]:
-    """Give the headers with which a request is passed on."""
+    """Give the headers with which a request is passed on; none that holds a key of ours.
+
+    Raises:
+        RefusedError: 400, a key of ours stands where the provider's belongs.
+    """
     passed = {
         name: value
         for name, value in headers.items()
         if name not in OF_ONE_CONNECTION and not name.startswith(NOT_PASSED_ON)
-        and not (name in ("authorization", "x-api-key") and OUR_KEY in value)
+        and not is_ours(value)
     }  # fmt: skip
     passed["accept-encoding"] = "identity"  # what comes is relayed, and read on its way
-    key = to.key or headers.get("x-holdfast-upstream-key")
+    key = to.key or _given_key(headers)
     if key is not None:
         passed.pop("authorization", None)
         passed.pop("x-api-key", None)
@@ -114,12 +136,13 @@ def headers_for(to: Target, headers: Mapping[str, str]) -> dict[str, str]:
     return passed
 
 
-def headers_back(headers: Mapping[str, str]) -> dict[str, str]:
+def headers_back(headers: httpx.Headers) -> dict[str, str]:
     """Give the headers of an upstream's answer that are passed on."""
+    headers.encoding = "latin-1"  # its bytes are passed on, whatever they mean
     return {
         name: value
         for name, value in headers.items()
-        if name not in OF_ONE_CONNECTION and not name.startswith(("set-cookie", "x-holdfast-"))
+        if name not in OF_ONE_CONNECTION and not name.startswith(NOT_PASSED_BACK)
     }
 
 
@@ -137,16 +160,22 @@ class Client:
 
     @asynccontextmanager
     async def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        query: bytes = b"",
     ) -> AsyncGenerator[Answer]:
         """Send a request; the answer's bytes come while the block lasts.
 
         Raises:
             RefusedError: 502, the upstream cannot be reached; 504, it does not answer.
         """
-        request = httpx.Request(
-            method, _url(url), headers=dict(headers), content=body, extensions=self._extensions
-        )
+        to = _url(url).copy_with(query=query) if query else _url(url)
+        sent = [(name.encode("latin-1"), _bytes(value)) for name, value in headers.items()]
+        request = httpx.Request(method, to, headers=sent, content=body, extensions=self._extensions)
         with upstream_errors():
             response = await self._transport.handle_async_request(request)
         try:
@@ -170,6 +199,13 @@ async def _raw(response: httpx.Response) -> AsyncIterator[bytes]:
 @lru_cache(maxsize=256)
 def _url(text: str) -> httpx.URL:
     return httpx.URL(text)
+
+
+def _bytes(value: str) -> bytes:
+    try:
+        return value.encode("latin-1")  # as it came
+    except UnicodeEncodeError:  # of the settings
+        return value.encode()
 
 
 class upstream_errors:  # noqa: N801 - read as a statement

@@ -14,7 +14,7 @@ from holdfast import Holdfast, NotFoundError
 from holdfast.memory.errors import StorageFullError
 from holdfast.memory.models import ROLES
 from holdfast.server import meter as meters
-from holdfast.server.auth import LOCAL, PERMISSIONS, Caller, authenticate, shown_key
+from holdfast.server.auth import LOCAL, PERMISSIONS, Caller, authenticate, is_ours, shown_key
 from holdfast.server.meter import Meter
 from holdfast.server.problems import RefusedError
 
@@ -297,18 +297,31 @@ def test_a_rotated_key_lets_both_in_for_its_overlap(fake: Holdfast) -> None:
     assert authenticate(fake, {"x-holdfast-key": newest})
 
 
-def test_a_key_is_read_from_three_headers_in_order() -> None:
+def test_a_key_is_read_from_three_headers_in_order(fake: Holdfast) -> None:
+    b, c = (fake.access.create("x", role="app")[1] for _ in range(2))
     assert shown_key({"x-holdfast-key": " a "}) == "a"
-    assert shown_key({"authorization": "Bearer hf_b"}) == "hf_b"
-    assert shown_key({"authorization": "bearer  hf_b "}) == "hf_b"
-    assert shown_key({"x-api-key": "hf_c"}) == "hf_c"
-    every = {"x-holdfast-key": "a", "authorization": "Bearer hf_b", "x-api-key": "hf_c"}
+    assert shown_key({"authorization": f"Bearer {b}"}) == b
+    assert shown_key({"authorization": f"bearer  {b} "}) == b
+    assert shown_key({"x-api-key": c}) == c
+    every = {"x-holdfast-key": "a", "authorization": f"Bearer {b}", "x-api-key": c}
     assert shown_key(every) == "a"
     del every["x-holdfast-key"]
-    assert shown_key(every) == "hf_b"
+    assert shown_key(every) == b
     for theirs in ({"authorization": "Bearer sk-1"}, {"x-api-key": "sk-1"}, {},
-                   {"authorization": "Basic hf_b"}, {"authorization": ""}):  # fmt: skip
+                   {"authorization": f"Basic {b}"}, {"authorization": ""}):  # fmt: skip
         assert shown_key(theirs) is None, "a provider's key is not ours"
+    assert shown_key({"authorization": f"Bearer {HUGGING_FACE}", "x-api-key": c}) == c
+
+
+HUGGING_FACE = "hf_abcdefghijklmnopqrstuvwxyzABCDEFGH"
+
+
+def test_a_key_of_ours_is_told_from_others_also_when_it_is_mistyped(fake: Holdfast) -> None:
+    key = fake.access.create("x", role="app")[1]
+    for ours in (key, key[:-1], key[:22], key[:25], key[:10] + key[11:], key.upper(), f"a {key}"):
+        assert is_ours(ours), ours
+    for other in (HUGGING_FACE, "sk-ant-abchf_xyz", "hf_", "sk-hf_a_b", "", "half_life_of_a_thing"):
+        assert not is_ours(other), other
 
 
 def test_a_role_may_do_what_it_is_for() -> None:
