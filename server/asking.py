@@ -5,13 +5,16 @@ A route names the permission that it needs and the operation that it counts as, 
 each kind of thing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Security
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
 
 from ..memory import ledger, proposals, store
 from ..memory.errors import NotFoundError
@@ -19,6 +22,7 @@ from ..memory.models import Evidence, Proposal, Statement
 from ..retrieval.engine import Holdfast
 from ..retrieval.writing import MOST_NAME, name
 from .auth import Caller, Permission
+from .incoming import is_small
 from .problems import TITLES
 from .render import plain_value
 from .service import Service, service_of
@@ -138,10 +142,29 @@ def needs(permission: Permission, operation: str) -> Any:
     return Depends(enter)
 
 
+class _KeyFirst(APIRoute):
+    """A route whose caller's key is checked before a large body is waited for and read.
+
+    FastAPI reads a body before anything else; what ``needs`` checks comes after.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def checked(request: Request) -> Response:
+            if self.body_field is not None and not is_small(request.headers):
+                caller = service_of(request).caller
+                await run_in_threadpool(caller, request.scope, request.headers)
+            return await handler(request)
+
+        return checked
+
+
 def new_router() -> APIRouter:
     """Give a router for routes of the API, which all share their prefix and their errors."""
     return APIRouter(
         prefix=PREFIX,
+        route_class=_KeyFirst,
         responses=problems(400, 401, 403, 413, 422, 429),
         generate_unique_id_function=lambda route: route.name,
     )

@@ -253,6 +253,29 @@ def test_a_role_may_do_what_its_permissions_say_and_no_more(
             assert ask(client, ROUTES[-1], {"subject": "somebody to erase"}).is_success
 
 
+GATEWAY = (
+    ("POST", "/v1/chat/completions", 400), ("POST", "/v1/responses", 400),
+    ("POST", "/v1/messages", 400), ("POST", "/v1/messages/count_tokens", 400),
+    ("GET", "/v1/models/..%2Ffiles", 404),
+)  # fmt: skip
+"""Its routes, and what they say to a request that is no good, which nothing is sent for."""
+DOORS = (*GATEWAY, ("GET", "/v1/models", 0), ("POST", "/mcp", 400))
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("tenant", TENANTS)
+def test_a_role_that_may_not_retrieve_calls_no_model(world: World, tenant: str, role: Role) -> None:
+    own = {"x-holdfast-key": world.keys[tenant, role]}
+    with httpx.Client(base_url=world.url, headers=own) as client:
+        for method, path, status in GATEWAY:
+            answer = client.request(method, path, content=b"{")
+            if "retrieve" in PERMISSIONS[role]:
+                assert answer.status_code == status, path
+            else:
+                assert answer.status_code == 403, path
+                assert f"a key of role {role} may not do this" in answer.text
+
+
 def test_lists_tell_a_personal_key_of_its_own_subject_alone(world: World) -> None:
     engine = world.engine("local")
     made(engine, "ada")
@@ -387,10 +410,25 @@ def test_keys_that_do_not_hold_all_get_one_answer(world: World) -> None:
             body = answer.json()
             del body["request_id"]
             told.add(json.dumps(body))
+            assert _gateway_told(world, raw) == {body["detail"]}
         for name in ("key", "api_key", "token", "access_token", "x-holdfast-key", "authorization"):
             assert client.get("/subjects", params={name: good}).status_code == 401
+            assert _gateway_told(world, {}, f"?{name}={good}") == {body["detail"]}
     assert len(told) == 1
     assert "hf_live" not in told.pop()
+
+
+def _gateway_told(world: World, headers: dict[str, bytes], query: str = "") -> set[str]:
+    """Give what the other doors say to whoever has no key, whatever else is wrong."""
+    told: set[str] = set()
+    with httpx.Client(base_url=world.url, headers=headers) as client:
+        for method, path, _ in DOORS:
+            answer = client.request(method, path + query, content=b"{")
+            assert answer.status_code == 401, path
+            assert answer.headers["www-authenticate"] == "Bearer"
+            body = answer.json()
+            told.add(body["error"]["message"] if "error" in body else body["detail"])
+    return told
 
 
 def _in(seconds: float) -> str:
@@ -429,7 +467,7 @@ def _raw(world: World, head: str, *parts: bytes, wait: float = 0.0) -> bytes:
         try:
             while chunk := sent.recv(65536):
                 got += chunk
-                if b"request_id" in got:
+                if b"request_id" in got or b'"code"' in got:
                     break
         except TimeoutError:
             pass
@@ -437,11 +475,27 @@ def _raw(world: World, head: str, *parts: bytes, wait: float = 0.0) -> bytes:
 
 
 STATEMENTS = f"POST {API}/subjects/ada/statements HTTP/1.1\r\nHost: localhost"
+CHAT = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost"
+MCP = "POST /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: application/json, text/event-stream"
 
 
 def test_a_body_that_says_that_it_is_too_large_is_refused_before_it_is_read(world: World) -> None:
-    head = f"{STATEMENTS}\r\nContent-Type: application/json\r\nContent-Length: 9999999"
-    assert b" 413 " in _raw(world, head).partition(b"\r\n")[0]
+    kind = "Content-Type: application/json"
+    for where, length in ((STATEMENTS, 9_999_999), (CHAT, 99_999_999), (MCP, 9_999_999)):
+        got = _raw(world, f"{where}\r\n{kind}\r\nContent-Length: {length}")
+        assert b" 413 " in got.partition(b"\r\n")[0]
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 999999", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize(
+    "path", [f"{API}/subjects/ada/import", f"{API}/subjects/ada/statements", "/v1/messages", "/mcp"]
+)
+def test_without_a_key_no_large_body_is_waited_for(world: World, path: str, length: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json"
+    began = time.monotonic()
+    got = _raw(world, f"{head}\r\n{length}\r\nx-holdfast-key: nonsense")
+    assert b" 401 " in got.partition(b"\r\n")[0]
+    assert time.monotonic() - began < 3
 
 
 def test_a_body_that_grows_too_large_without_saying_so_is_refused(world: World) -> None:
@@ -450,9 +504,12 @@ def test_a_body_that_grows_too_large_without_saying_so_is_refused(world: World) 
     assert b" 413 " in _raw(world, head, *[chunk] * 5).partition(b"\r\n")[0]
 
 
-def test_a_body_that_stalls_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("where", [STATEMENTS, CHAT, MCP])
+def test_a_body_that_stalls_is_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     monkeypatch.setattr(gate, "BODY_SECONDS", 0.2)
-    head = f"{STATEMENTS}\r\nContent-Type: application/json\r\nContent-Length: 100"
+    head = f"{where}\r\nContent-Type: application/json\r\nContent-Length: 100"
     assert b" 408 " in _raw(world, head, b'{"text": ').partition(b"\r\n")[0]
 
 
@@ -505,14 +562,14 @@ def test_no_page_of_another_origin_may_call_unless_it_is_named(
         assert not [name for name in asked.headers if name.startswith("access-control")]
     mine = "https://mine.example"
     data = tmp_path_factory.mktemp("cors") / "data"
-    named = {"allowed_origins": [mine], "allowed_hosts": ["values.example"]}
+    named = {"allowed_origins": [mine], "allowed_hosts": ["Values.Example"]}
     with serving(data, **named) as (_, url), httpx.Client(base_url=url) as client:
         asked = client.options(f"{API}/subjects", headers=wanted | {"origin": mine})
         assert asked.headers["access-control-allow-origin"] == mine
         asked = client.options(f"{API}/subjects", headers=wanted)
         assert "access-control-allow-origin" not in asked.headers
-        let_in = client.get("/healthz", headers={"host": "values.example:443"})
-        assert let_in.status_code == 200
+        for host in ("values.example:443", "Values.Example", "values.example"):
+            assert client.get("/healthz", headers={"host": host}).status_code == 200
 
 
 # The document, held against the server

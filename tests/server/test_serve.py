@@ -1,5 +1,6 @@
 """The process: ``holdfast serve``, started, spoken to, stopped and killed for real."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -28,7 +29,7 @@ from holdfast import Holdfast, HoldfastError, Settings
 from holdfast.memory.directory import DataDirectory
 from holdfast.memory.errors import ConfigurationError, LockedError
 from holdfast.memory.places import owner_of, owner_socket
-from holdfast.server import logs
+from holdfast.server import logs, serve
 from holdfast.server.app import create_app
 from holdfast.server.client import Remote
 from holdfast.server.serve import (
@@ -277,6 +278,86 @@ def test_a_stream_without_end_is_cut_off(fake: Holdfast) -> None:
     with stopped_while(fake, "/endless", grace=1) as (answer, seconds):
         assert isinstance(answer, http.client.IncompleteRead), "it does not end as if it were whole"
         assert seconds < 10
+
+
+@contextmanager
+def answering(fake: Holdfast) -> Generator[tuple[str, int]]:
+    """Answer at a free port; give the address."""
+    import asyncio
+
+    ready = threading.Event()
+    with listening("127.0.0.1", 0) as tcp, local_socket(fake.settings.data) as (local, _):
+        doors = Doors(create_app(fake), tcp, local, grace=1)
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_until_complete, args=(doors.run(ready.set),))
+        thread.start()
+        assert ready.wait(PATIENCE)
+        try:
+            yield tcp[0].getsockname()
+        finally:
+            loop.call_soon_threadsafe(doors.stop)
+            thread.join(PATIENCE)
+            loop.close()
+
+
+def is_closed(sent: socket.socket) -> bool:
+    """Tell whether the other side has closed a connection; what it said is passed over."""
+    try:
+        while sent.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        pass
+    return True
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ("", ""),
+        ("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-", "a"),
+        ("POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n", " "),
+        ("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /he", "a"),
+    ],
+    ids=["nothing", "half a head", "a body that is answered already", "half a second head"],
+)
+def test_a_connection_on_which_no_request_comes_is_closed(
+    fake: Holdfast, monkeypatch: pytest.MonkeyPatch, first: str, then: str
+) -> None:
+    monkeypatch.setattr(serve, "HEAD_SECONDS", 0.5)
+    with answering(fake) as address, socket.create_connection(address, timeout=0.1) as sent:
+        sent.sendall(first.encode())
+        until = time.monotonic() + 5
+        while not is_closed(sent) and time.monotonic() < until:
+            with contextlib.suppress(ConnectionError):
+                sent.sendall(then.encode())
+        assert time.monotonic() < until
+
+
+def test_a_connection_is_kept_as_long_as_requests_come_on_it(
+    fake: Holdfast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "HEAD_SECONDS", 0.2)
+    with answering(fake) as address:
+        connection = http.client.HTTPConnection(*address)
+        connection.connect()
+        mine = connection.sock
+        for _ in range(10):
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().read()
+            time.sleep(0.1)
+        assert connection.sock is mine
+        connection.close()
+
+
+def test_the_name_that_it_listens_on_is_a_host_that_it_knows(tmp_path: Path) -> None:
+    for host, known in (
+        ("Values.Example", ["a", "Values.Example"]), ("10.0.0.1", ["a", "10.0.0.1"]),
+        ("::1", ["a", "[::1]"]), ("0.0.0.0", ["a"]), ("::", ["a"]),
+    ):  # fmt: skip
+        settings = Settings(data=tmp_path, host=host, allowed_hosts=["a"])
+        assert serve._reachable(settings).allowed_hosts == known
 
 
 def test_sigterm_lets_a_request_finish_and_takes_no_new_one(tmp_path: Path) -> None:
