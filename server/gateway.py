@@ -152,7 +152,7 @@ class Gateway:
                 refusal.status, str(refusal), headers={**refusal.headers, **call.headers}
             ) from None
         except BaseException as error:
-            if call.span and isinstance(error, Exception):
+            if call.span and isinstance(error, Exception) and _why(error) != LEFT:
                 call.span.failed(error)
             with anyio.CancelScope(shield=True):
                 await stack.aclose()

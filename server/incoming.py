@@ -71,7 +71,7 @@ def joined(headers: Headers) -> dict[str, str]:
 def is_small(headers: Mapping[str, str]) -> bool:
     """Tell whether a request says of its body that it is small."""
     length = headers.get("content-length", "")
-    return length.isdigit() and int(length[:20]) <= SMALL
+    return length.isdecimal() and int(length[:20]) <= SMALL
 
 
 def query_of(scope: Mapping[str, Any]) -> bytes:
