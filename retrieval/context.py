@@ -35,6 +35,9 @@ _UNSEEN = re.compile(  # printable by their category, and yet nothing is seen
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufe00-\ufe0f"
     "\U00016fe4\U0001d159\U000e0100-\U000e01ef]"
 )
+_NOT_SHOWN = ("text", "input_text", "tool_result")
+"""Types of parts in which a user shows nothing: their texts are read for themselves."""
+_OF_RESPONSES = ("input_text", "input_image", "input_file")
 _JOINERS = "\u200c\u200d"
 
 
@@ -137,7 +140,7 @@ def place(
     Raises:
         InvalidInputError: there is no user message to put it in.
     """
-    spoke = [bool(own_words(message).strip()) for message in messages]  # and checks each one
+    spoke = [is_turn(message) for message in messages]  # and checks each one
     placed = [dict(message) for message in messages]
     if not context:
         return placed
@@ -151,7 +154,7 @@ def place(
     users = [message for message in placed if message.get("role") == "user"]
     if not users:
         raise InvalidInputError("there is no user message to put the context in; add one")
-    spoken = [message for message, words in zip(placed, spoke, strict=True) if words]
+    spoken = [message for message, is_own in zip(placed, spoke, strict=True) if is_own]
     target = (spoken or users)[-1]  # not a turn that only returns what tools said
     target["content"] = appended(target.get("content"), context)
     return placed
@@ -183,6 +186,21 @@ def own_words(message: object) -> str:
     return "\n".join(texts)
 
 
+def is_turn(message: object) -> bool:
+    """Tell whether the user says or shows something: no tool results alone, and no empty text.
+
+    Raises:
+        InvalidInputError: ``message`` is no chat message.
+    """
+    if own_words(message).strip():
+        return True
+    fields = cast("Mapping[str, Any]", message)
+    content: Any = fields.get("content")
+    if fields["role"] != "user" or isinstance(content, str):
+        return False
+    return any(part.get("type", "text") not in _NOT_SHOWN for part in _parts(content))
+
+
 def reply(message: object) -> str:
     """Give what the assistant said in a message, if it is one of its; no calls of tools."""
     if not isinstance(message, Mapping):
@@ -198,11 +216,17 @@ def reply(message: object) -> str:
 
 
 def appended(content: Any, context: str) -> Any:
-    """Give a message's content with a text behind what is there; it stays as it is."""
+    """Give a message's content with a text behind what is there; it stays as it is.
+
+    A text alone in a part is a text like any other: clients change between the two forms
+    where they move ``cache_control``, and what a provider reads is to stay the same.
+    """
     if content is None or isinstance(content, str):
         return f"{content}\n\n{context}" if content else context
-    kinds = [str(part.get("type")) for part in _parts(content)]
-    kind = "input_text" if any(k.startswith("input_") for k in kinds) else "text"
+    parts = _parts(content)
+    if len(content) == len(parts) == 1 and parts[0].get("type") == "text" and parts[0].get("text"):
+        return [{**parts[0], "text": appended(parts[0]["text"], context)}]
+    kind = "input_text" if any(part.get("type") in _OF_RESPONSES for part in parts) else "text"
     return [*content, {"type": kind, "text": context}]
 
 

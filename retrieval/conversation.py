@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 from ..memory import ledger, store, turns
 from ..memory.record import Transaction
@@ -20,6 +20,7 @@ from . import context
 from .library import Library
 from .results import Retrieval
 from .retriever import Along
+from .selection import Policy
 
 MOST_REMEMBERED = 2_000
 """Injections held in memory, over all conversations of a tenant."""
@@ -85,7 +86,8 @@ class Conversations:
         subjects: Sequence[str],
         messages: Sequence[Mapping[str, Any]],
         prepare: Prepare,
-        retrieve: Callable[[Callable[[str], Along]], Retrieval],
+        policy: Policy,
+        retrieve: Callable[[Policy, Callable[[str], Along]], Retrieval],
         *,
         in_system: bool,
     ) -> Turn:
@@ -95,7 +97,8 @@ class Conversations:
             subjects: on whose behalf, in order of precedence.
             messages: of the conversation; items without a role are left as they are.
             prepare: makes the request that is sent.
-            retrieve: does a retrieval, given what is to be recorded along with it.
+            policy: what is to be selected; nothing, where no turn is there to take it.
+            retrieve: does a retrieval, given a policy and what is to be recorded along with it.
             in_system: the context does not go into a turn: ``prepare`` places it.
         """
         digests = _prefixes(subjects, messages)
@@ -115,7 +118,7 @@ class Conversations:
         made: list[Any] = []
 
         def along(block: str) -> Along:
-            into = {} if in_system or last is None else {last: block}
+            into = {} if in_system or last is None else {last: block}  # without a turn: no block
             intent = prepare(_applied(messages, placed | into), block if in_system else "")
 
             def record(tx: Transaction, event: str, keys: Sequence[int]) -> None:
@@ -128,7 +131,7 @@ class Conversations:
 
             return record
 
-        found = retrieve(along)
+        found = retrieve(policy if in_system or last is not None else policy.of_nothing, along)
         call, intent = made
         assert found.evidence_id is not None
         return Turn(found.evidence_id, call, intent, len(found.injected), found.status, found)
@@ -192,11 +195,11 @@ class Conversations:
 
 
 def user_turns(messages: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Tell which messages the user wrote: none that only carries what a tool or a file says."""
+    """Tell which messages are turns of the user: none that only carries what a tool says."""
     return [
         index
         for index, message in enumerate(messages)
-        if message.get("role") == "user" and context.own_words(message).strip()
+        if message.get("role") == "user" and context.is_turn(message)
     ]
 
 
@@ -206,10 +209,36 @@ def _prefixes(subjects: Sequence[str], messages: Sequence[Mapping[str, Any]]) ->
     running = hashlib.sha256(json.dumps(list(subjects)).encode())
     digests: dict[int, bytes] = {}
     for index, message in enumerate(messages):
-        running.update(json.dumps(message, sort_keys=True, separators=(",", ":")).encode())
+        running.update(_plain(message).encode())
         if index in spoken:
             digests[index] = running.digest()
     return digests
+
+
+def _plain(message: Mapping[str, Any]) -> str:
+    """Write a message as it says the same in later requests, wherever the cache is marked then.
+
+    Clients move Anthropic's ``cache_control`` to their newest message, and give a text a part
+    of its own only where they mark it.
+    """
+    written = _written(message)
+    if '"cache_control"' in written:  # at any depth, and however deep JSON may be
+        message = json.loads(written, object_hook=_unmarked)
+    content: Any = message.get("content")
+    if isinstance(content, list) and len(cast("list[Any]", content)) == 1:
+        (part,) = cast("list[Any]", content)
+        if isinstance(part, dict) and part == {"type": "text", "text": part.get("text")}:
+            message = {**message, "content": part["text"]}
+    return _written(message)
+
+
+def _written(message: Mapping[str, Any]) -> str:
+    return json.dumps(message, sort_keys=True, separators=(",", ":"))
+
+
+def _unmarked(fields: dict[str, Any]) -> dict[str, Any]:
+    fields.pop("cache_control", None)
+    return fields
 
 
 def _applied(

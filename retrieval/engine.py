@@ -568,13 +568,13 @@ class Holdfast:
         subjects = subject_names(subject)
         spoken = [message for message in messages if "role" in message]
         request = parse(spoken or [{"role": "tool"}])  # where a tool alone has answered
-        policy = self.settings.policy(limit, budget, threshold)
         named = frozenset(map(fold, context_names(contexts)))
         return self._conversations.turn(
             subjects,
             messages,
             prepare,
-            lambda along: self._retriever.retrieve(
+            self.settings.policy(limit, budget, threshold),
+            lambda policy, along: self._retriever.retrieve(
                 subjects, request, policy, contexts=named, moment=None, record=True, along=along
             ),
             in_system=(placement or self.settings.placement) == "system",

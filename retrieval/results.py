@@ -62,7 +62,7 @@ class Retrieval:
     context: str
     """The text to put in front of a model; "" when nothing bears on the request."""
     status: Status
-    """``degraded``: a ``must`` statement bore on the request and did not fit."""
+    """``degraded``: a ``must`` statement bore on the request and had no place."""
     evidence_id: str | None
     """Id of the durable evidence; None with ``record=False``."""
     injected: list[Candidate]

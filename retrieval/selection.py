@@ -8,7 +8,7 @@ the room. Abstaining is normal.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,11 @@ class Policy:
             "budget": self.budget,
             "always_budget": self.always_budget,
         }
+
+    @property
+    def of_nothing(self) -> "Policy":
+        """The same where there is no place to put anything: no room in either lane."""
+        return replace(self, limit=0, budget=0, always_budget=0)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Policy":

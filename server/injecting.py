@@ -89,7 +89,7 @@ def inject(
         model: that is asked for.
 
     Returns:
-        None where the user says nothing.
+        None where the user says and shows nothing.
 
     Raises:
         InvalidInputError: it is no conversation.

@@ -243,11 +243,39 @@ def test_a_turn_that_only_returns_what_tools_said_is_passed_over() -> None:
     before = copy.deepcopy(messages)
     placed = place(messages, "BLOCK", "user")
     assert messages == before
-    assert placed[0]["content"] == [
-        {"type": "text", "text": "Book it"},
-        {"type": "text", "text": "BLOCK"},
-    ]
+    assert placed[0]["content"] == [{"type": "text", "text": "Book it\n\nBLOCK"}]
     assert placed[1:] == before[1:]
+
+
+def test_a_text_alone_in_a_part_gets_it_as_a_text_does_and_keeps_its_mark() -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+    alone = [{"type": "text", "text": "Hi", **mark}]
+    assert context.appended("Hi", "BLOCK") == "Hi\n\nBLOCK"
+    assert context.appended(alone, "BLOCK") == [{"type": "text", "text": "Hi\n\nBLOCK", **mark}]
+    assert context.appended([*alone, *alone], "BLOCK") == [
+        *alone, *alone, {"type": "text", "text": "BLOCK"}
+    ]  # fmt: skip
+    assert context.appended(["no part"], "BLOCK") == ["no part", {"type": "text", "text": "BLOCK"}]
+
+
+def test_a_turn_says_or_shows_something() -> None:
+    result = {"type": "tool_result", "content": "x"}
+    for content in ("x", [{"text": "x"}], [result, {"type": "image"}], [{"type": "document"}]):
+        assert context.is_turn({"role": "user", "content": content})
+        assert not context.is_turn({"role": "assistant", "content": content})
+    for content in ("", " ", None, [], ["x"], [result], [{"type": "text", "text": " "}, result]):
+        assert not context.is_turn({"role": "user", "content": content})
+
+
+def test_an_image_alone_is_a_turn_like_any_other() -> None:
+    messages = [
+        {"role": "user", "content": "Hi"},
+        {"role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]},
+        {"role": "user", "content": [{"type": "tool_result", "content": "x"}]},
+    ]
+    placed = place(messages, "BLOCK", "user")
+    assert placed[1]["content"][1] == {"type": "input_text", "text": "BLOCK"}
+    assert [placed[0], placed[2]] == [messages[0], messages[2]]
 
 
 def test_parts_of_the_responses_form_get_a_part_of_that_form() -> None:

@@ -122,20 +122,70 @@ def test_what_nobody_wrote_gets_nothing(fake: Holdfast) -> None:
     for conversation in (
         [{"role": "system", "content": "Hi."}],
         [reply("nuts?")],
-        [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}],
+        [{"role": "user", "content": [{"type": "tool_result", "content": "nuts"}]}],
         [{"type": "function_call_output", "output": "nuts"}],
         [],
     ):
         turn = fake.converse("ada", conversation, prepare)
         assert OPENING not in json.dumps(sent(turn))
-        assert turn.evidence_id
+        assert (turn.status, turn.injected) == ("none", 0)
+        evidence = fake.audit.entry(turn.evidence_id)
+        assert (evidence.payload["context"], evidence.payload["injected"]) == ("", [])
+        assert fake.replay(turn.evidence_id)
+    fake.add("ada", "Never flatter me.", scope="always", strength="must")
+    turn = fake.converse("ada", [], prepare)
+    assert (turn.status, turn.injected) == ("degraded", 0)
 
 
-def test_turns_of_the_user_are_those_with_words() -> None:
+def test_among_the_instructions_there_is_always_a_place(fake: Holdfast) -> None:
+    fake.add("ada", "Be blunt.", scope="always")
+    turn = fake.converse("ada", [], prepare, placement="system")
+    assert (turn.status, turn.injected) == ("injected", 1)
+    assert OPENING in json.loads(turn.intent.body)["system"]
+
+
+def test_a_turn_is_known_wherever_the_cache_is_marked(fake: Holdfast) -> None:
+    fake.add("ada", "I never eat nuts.")
+    mark = {"cache_control": {"type": "ephemeral"}}
+    deep = [{"type": "tool_use", "input": {"a": [{"b": 1, **mark}]}, **mark}]
+    plain = [{"type": "tool_use", "input": {"a": [{"b": 1}]}}]
+    marked = [{"type": "text", "text": "nuts?", **mark}]
+    before = {"role": "assistant", "content": deep}
+    first = sent(fake.converse("ada", [before, {"role": "user", "content": marked}], prepare))
+    assert first[1]["content"] == [{**marked[0], "text": first[1]["content"][0]["text"]}]
+    for content in ("nuts?", [{"type": "text", "text": "nuts?"}]):
+        turn = {"role": "user", "content": content}
+        conversation = [{"role": "assistant", "content": plain}, turn, reply(), user("trains?")]
+        again = sent(fake.converse("ada", conversation, prepare))[1]["content"]
+        text = again if isinstance(again, str) else again[0]["text"]
+        assert text == first[1]["content"][0]["text"]
+    other = {"role": "user", "content": [{"type": "text", "text": "nuts?", "citations": []}]}
+    conversation = [{"role": "assistant", "content": plain}, other, reply(), user("trains?")]
+    assert sent(fake.converse("ada", conversation, prepare))[1] == other
+
+
+def test_turns_of_the_user_are_those_that_say_or_show_something() -> None:
     parts = [{"type": "tool_result", "content": "nuts"}]
     conversation = [
         {"role": "system", "content": "x"}, user("one"), reply(),
         {"role": "user", "content": parts}, user("  "), {"type": "function_call"},
         {"role": "user", "content": [{"text": "two"}]},
+        {"role": "user", "content": [{"type": "image"}]},
     ]  # fmt: skip
-    assert user_turns(conversation) == [1, 6]
+    assert user_turns(conversation) == [1, 6, 7]
+
+
+def test_inject_records_what_it_placed_whatever_the_messages_are(fake: Holdfast) -> None:
+    fake.add("ada", "Be blunt.", scope="always")
+    for content in (
+        "", [{"type": "image"}], [{"type": "tool_result", "content": "nuts"}], [], "nuts?"
+    ):  # fmt: skip
+        given = fake.inject("ada", [{"role": "user", "content": content}])
+        assert given.retrieval.context in str(given)
+        assert given.retrieval.injected
+        assert fake.replay(given.retrieval.evidence_id or "")
+    size = len(fake.evidence())
+    for messages in ([], [{"role": "system", "content": "x"}], [reply()]):
+        with pytest.raises(InvalidInputError, match="no user message"):
+            fake.inject("ada", messages, placement="user")
+    assert len(fake.evidence()) == size

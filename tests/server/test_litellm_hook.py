@@ -205,13 +205,32 @@ class TestSdk:
         )
 
     def test_without_a_subject_or_words_a_call_stays_as_it_is(self, ada, up):
-        image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
         asyncio.run(litellm.acompletion(messages=[user(ASK)], **openai(up)))
         assert sent(up)["messages"] == [user(ASK)]
-        only = [{"role": "user", "content": [image]}]
-        asyncio.run(litellm.acompletion(messages=only, user="ada", **openai(up)))
+        asyncio.run(litellm.acompletion(messages=[user(" ")], user="ada", **openai(up)))
         assert OPENING not in words(up)
         assert ada.evidence() == []
+
+    @pytest.mark.parametrize("through_a_server", [False, True])
+    def test_an_image_alone_gets_what_always_counts(self, ada, up, through_a_server):
+        ada.add("ada", "Be blunt with me.", scope="always")
+        image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+        only = [{"role": "user", "content": [image]}]
+
+        def work():
+            asyncio.run(litellm.acompletion(messages=only, user="ada", **openai(up)))
+
+        if through_a_server:
+            _, key = ada.access.create("proxy", role="app")
+            with running(create_app(ada)) as url:
+                litellm.callbacks = [Handler(Remote(Wire(url, key=key)))]
+                work()
+        else:
+            work()
+        (evidence,) = ada.evidence("ada")
+        assert "Be blunt" in evidence.payload["context"]
+        parts = [image, {"type": "text", "text": evidence.payload["context"]}]
+        assert sent(up)["messages"] == [{"role": "user", "content": parts}]
 
     def test_without_a_subject_that_of_the_environment_counts(self, ada, up, monkeypatch):
         monkeypatch.setenv("HOLDFAST_SUBJECT", "ada")
