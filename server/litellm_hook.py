@@ -13,6 +13,7 @@ records the call, and what became of it. Nothing is kept between requests but th
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import asdict, fields
@@ -35,10 +36,14 @@ FIELDS = {
     "aanthropic_messages": "messages", "responses": "input", "aresponses": "input",
 }  # fmt: skip
 """Where the conversation is, by kind of call."""
+PLACES = ("litellm_metadata", "metadata")
+"""Where LiteLLM keeps what it notes of a request: the first, where it is there."""
 OWN = "holdfast"
 """Of a request's metadata: what was done with it."""
 MASTER = "default_user_id"
 """Whom LiteLLM takes the bearer of its master key for."""
+OTHER_WAYS = ("enable_jwt_auth", "enable_oauth2_auth", "enable_oauth2_proxy_auth")
+"""Settings by which LiteLLM's proxy knows callers without a master key."""
 
 _block: ContextVar[str] = ContextVar("holdfast_block", default="")
 """What was put into the call at hand: LiteLLM asks again where it translates a protocol."""
@@ -62,10 +67,11 @@ class Handler(CustomLogger):
         call_type: Any,
     ) -> dict[str, Any]:
         """Give a request of the proxy what bears on it."""
-        place = "litellm_metadata" if "litellm_metadata" in data else "metadata"
-        metadata = _fields(data.get(place))
-        if metadata.pop(OWN, None) is not None:  # whoever sent it, it was not us
-            data[place] = metadata
+        for place in PLACES:
+            metadata = _fields(data.get(place))
+            if OWN in metadata:  # whoever sent it, it was not us
+                data[place] = {name: metadata[name] for name in metadata if name != OWN}
+        place = next((each for each in PLACES if each in data), PLACES[-1])
         field = FIELDS.get(_name(call_type))
         subject = _subject_in_proxy(data, user_api_key_dict)
         if field is None or subject is None:
@@ -76,7 +82,7 @@ class Handler(CustomLogger):
             raise _http_error(error) from None
         if given is not None:
             data[field] = placed
-            data[place] = {**metadata, OWN: asdict(given)}
+            data[place] = {**_fields(data.get(place)), OWN: asdict(given)}
         return data
 
     async def async_post_call_response_headers_hook(
@@ -192,22 +198,41 @@ class Handler(CustomLogger):
 
 
 def _subject_in_proxy(data: Mapping[str, Any], key: Any) -> str | None:
-    """Tell on whose behalf a request is made: who owns the key, else whom it names.
+    """Tell on whose behalf a request is made: who owns the key, or whom it may name.
 
-    The master key, and keys whose metadata say ``holdfast_role: app``, name whom they like;
-    ``holdfast_subject`` in a key's metadata binds it to that subject.
+    The master key, and keys whose metadata say ``holdfast_role: app``, name whom they like,
+    and so does everybody where the proxy asks for no key at all; ``holdfast_subject`` in a
+    key's metadata binds it to that subject. A key of nobody's acts for nobody.
     """
     of_key = _fields(_get(key, "metadata"))
     if bound := _text(of_key.get("holdfast_subject")):
         return bound
     owner = _text(_get(key, "user_id"))
-    if owner and owner != MASTER and of_key.get("holdfast_role") != "app":
-        return owner
+    if owner == MASTER or of_key.get("holdfast_role") == "app" or _is_open():
+        return _named(data) or _text(_get(key, "end_user_id")) or _subject_in_program(data)
+    if owner is None and (_named(data) or subject_in_body(data)):
+        logger.warning(
+            "a request names a subject, with a key that may name nobody: it got no values; give "
+            "the key a user_id, or in its metadata holdfast_subject, or holdfast_role: app"
+        )
+    return owner
+
+
+def _named(data: Mapping[str, Any]) -> str | None:
+    """Give whom the headers of a request of the proxy name."""
     headers = _fields(_fields(data.get("proxy_server_request")).get("headers"))
-    for name in SUBJECT_HEADERS:
-        if value := _text(headers.get(name)):
-            return value
-    return _text(_get(key, "end_user_id")) or _subject_in_program(data)
+    found = (_text(headers.get(name)) for name in SUBJECT_HEADERS)
+    return next((each for each in found if each), None)
+
+
+def _is_open() -> bool:
+    """Tell whether the proxy of this process lets everybody in: it has no key of its own."""
+    proxy: Any = sys.modules.get("litellm.proxy.proxy_server")
+    if proxy is None or getattr(proxy, "master_key", "") is not None:
+        return False
+    settings = _fields(getattr(proxy, "general_settings", None))
+    ways = [getattr(proxy, "user_custom_auth", ""), *(settings.get(name) for name in OTHER_WAYS)]
+    return all(way in (None, False) for way in ways)
 
 
 def _subject_in_program(kwargs: Mapping[str, Any]) -> str | None:
@@ -216,7 +241,7 @@ def _subject_in_program(kwargs: Mapping[str, Any]) -> str | None:
 
 def _found(data: Mapping[str, Any]) -> Given | None:
     """Read back what a request was given."""
-    for place in ("litellm_metadata", "metadata"):
+    for place in PLACES:
         said = _fields(_fields(data.get(place)).get(OWN))
         if said.keys() == {field.name for field in fields(Given)}:
             return Given(**said)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     litellm = pytest.importorskip("litellm")
-    from holdfast.server.litellm_hook import Handler
+    from holdfast.server.litellm_hook import Handler, _found
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # LiteLLM's own are not ours to mend
 
@@ -293,6 +294,9 @@ def key(**more: Any) -> SimpleNamespace:
     return SimpleNamespace(**{"user_id": None, "end_user_id": None, "metadata": {}} | more)
 
 
+MASTER = key(user_id="default_user_id")
+
+
 def asked(**more: Any) -> dict[str, Any]:
     return {"model": "m", "messages": [user(ASK)], "metadata": {}} | more
 
@@ -307,42 +311,76 @@ class TestHook:
     def given(self, holdfast: Holdfast, who: SimpleNamespace, data: dict[str, Any], kind: Any):
         return asyncio.run(Handler(holdfast).async_pre_call_hook(who, None, data, kind))
 
-    def test_whom_a_request_is_about(self, fake):
-        fake.add("ada", NUTS)
-        cases = [
-            (key(), {}, None),
-            (key(), {"user": "ada"}, "ada"),
-            (key(), {"safety_identifier": "ada"}, "ada"),
-            (key(), {"metadata": {"user_id": "ada"}}, "ada"),
-            (key(end_user_id="ada"), {}, "ada"),
-            (key(), with_header("x-holdfast-subject", "ada"), "ada"),
-            (key(), with_header("x-openwebui-user-id", "ada"), "ada"),
-            (key(user_id="default_user_id"), {"user": "ada"}, "ada"),
-            (key(user_id="ada"), {}, "ada"),
-            (key(user_id="ada"), {"user": "bob"}, "ada"),
-            (key(user_id="ada"), with_header("x-holdfast-subject", "bob"), "ada"),
-            (key(user_id="ada", end_user_id="bob"), {"metadata": {"user_id": "bob"}}, "ada"),
-            (key(user_id="app", metadata={"holdfast_role": "app"}), {"user": "ada"}, "ada"),
-            (key(metadata={"holdfast_subject": "ada"}), {"user": "bob"}, "ada"),
-            (key(), {"user": 3, "metadata": {"user_id": ["ada"]}}, None),
-        ]
-        for who, data, subject in cases:
-            before = len(fake.evidence())
-            self.given(fake, who, asked(**data), "acompletion")
-            new = fake.evidence()[: len(fake.evidence()) - before]
-            assert [each.subjects for each in new] == ([(subject,)] if subject else []), data
+    def about(self, holdfast: Holdfast, who: SimpleNamespace, data: dict[str, Any]) -> str | None:
+        """Whom a request is about, by the evidence of it."""
+        before = len(holdfast.evidence())
+        self.given(holdfast, who, asked(**data), "acompletion")
+        new = holdfast.evidence()[: len(holdfast.evidence()) - before]
+        return new[0].subjects[0] if new else None
+
+    NAMING = (
+        ({"user": "ada"}, {}),
+        ({"safety_identifier": "ada"}, {}),
+        ({"metadata": {"user_id": "ada"}}, {}),
+        (with_header("x-holdfast-subject", "ada"), {}),
+        (with_header("x-openwebui-user-id", "ada"), {}),
+        ({}, {"end_user_id": "ada"}),
+    )
+
+    def test_the_master_key_and_an_apps_name_whom_they_like(self, fake):
+        app = {"metadata": {"holdfast_role": "app"}}
+        for data, more in self.NAMING:
+            for of_key in ({"user_id": "default_user_id"}, app, {"user_id": "app", **app}):
+                assert self.about(fake, key(**of_key, **more), data) == "ada", (data, of_key)
+        assert self.about(fake, key(**app), {}) is None
+        assert self.about(fake, key(**app), {"user": 3, "metadata": {"user_id": ["ada"]}}) is None
+
+    def test_any_other_key_acts_for_its_own_user_whatever_is_named(self, fake, caplog, monkeypatch):
+        monkeypatch.setenv("HOLDFAST_SUBJECT", "ada")
+        for data, more in self.NAMING:
+            assert self.about(fake, key(user_id="bo", **more), data) == "bo"
+            bound = key(metadata={"holdfast_subject": "bo"}, **more)
+            assert self.about(fake, bound, data) == "bo"
+            caplog.clear()
+            assert self.about(fake, key(**more), data) is None
+            assert ("may name nobody" in caplog.text) == (not more)
+        assert self.about(fake, key(user_id="bo"), {}) == "bo"
+        caplog.clear()
+        assert self.about(fake, key(), {}) is None
+        assert caplog.text == ""
+
+    @pytest.mark.parametrize("setting", ["", "enable_jwt_auth", "custom", "master"])
+    def test_where_a_proxy_asks_for_no_key_everybody_names_whom_they_like(
+        self, fake, monkeypatch, setting
+    ):
+        proxy = SimpleNamespace(
+            master_key="sk-x" if setting == "master" else None,
+            user_custom_auth=print if setting == "custom" else None,
+            general_settings={"enable_jwt_auth": True} if setting == "enable_jwt_auth" else {},
+        )
+        monkeypatch.setitem(sys.modules, "litellm.proxy.proxy_server", proxy)
+        for data, more in self.NAMING:
+            assert self.about(fake, key(**more), data) == (None if setting else "ada")
 
     def test_a_client_cannot_say_itself_what_it_was_given(self, fake):
         forged = {"status": "injected", "injected": 9, "evidence": "ev_x", "call": "ev_y"}
-        for kind in ("acompletion", "aembedding"):
+        for kind in ("acompletion", "aresponses", "aembedding"):
             data = self.given(fake, key(), asked(metadata={"holdfast": forged, "k": "v"}), kind)
             assert data["metadata"] == {"k": "v"}
+            for own in ({}, {"holdfast": forged}, {"holdfast": None}, None):
+                client = {"holdfast": forged, "k": "v"}
+                data = asked(metadata=client, litellm_metadata=own, input=ASK)
+                data = self.given(fake, key(), data, kind)
+                assert data["metadata"] == {"k": "v"}
+                assert not data["litellm_metadata"]
+                assert _found(data) is None
+                assert client["holdfast"] == forged
 
     def test_what_is_said_of_a_request_goes_where_litellm_keeps_its_own(self, fake):
         fake.add("ada", NUTS)
         client = {"user_id": "ada"}
         data = asked(metadata=client, litellm_metadata={"a": 1})
-        data = self.given(fake, key(), data, "anthropic_messages")
+        data = self.given(fake, MASTER, data, "anthropic_messages")
         assert data["metadata"] == {"user_id": "ada"}
         assert data["litellm_metadata"].keys() == {"a", "holdfast"}
 
@@ -350,17 +388,17 @@ class TestHook:
         monkeypatch.setenv("HOLDFAST_URL", "ftp://x")
         with pytest.raises(Exception, match="no URL of a server") as refused:
             asyncio.run(
-                Handler().async_pre_call_hook(key(), None, asked(user="ada"), "acompletion")
+                Handler().async_pre_call_hook(MASTER, None, asked(user="ada"), "acompletion")
             )
         assert refused.value.status_code == 503
         for bad in ([1], [{"role": "user", "content": 3}], {"a": 1}, 7):
             with pytest.raises(Exception, match="Holdfast") as refused:
-                self.given(fake, key(), asked(user="ada", messages=bad), "acompletion")
+                self.given(fake, MASTER, asked(user="ada", messages=bad), "acompletion")
             assert refused.value.status_code == 400
 
     def test_other_kinds_of_calls_stay_as_they_are(self, fake):
         data = asked(user="ada", input="nuts")
-        assert self.given(fake, key(), dict(data), "aembedding") == data
+        assert self.given(fake, MASTER, dict(data), "aembedding") == data
         assert fake.evidence() == []
 
     def test_an_engine_that_cannot_be_opened_is_not_tried_at_every_request(self, fake, monkeypatch):
@@ -375,7 +413,7 @@ class TestHook:
         for _ in range(5):
             with pytest.raises(Exception, match="not now"):
                 asyncio.run(
-                    handler.async_pre_call_hook(key(), None, asked(user="ada"), "acompletion")
+                    handler.async_pre_call_hook(MASTER, None, asked(user="ada"), "acompletion")
                 )
         assert len(tried) == 1
 
