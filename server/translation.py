@@ -8,6 +8,7 @@ so only known parameters are handed to it by name.
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -34,6 +35,25 @@ RESPONSES = """include instructions max_output_tokens parallel_tool_calls previo
     user""".split()
 MESSAGES = """max_tokens stop_sequences stream system temperature thinking tool_choice tools top_k
     top_p""".split()
+
+LINKS = ("url", "image_url", "file_url", "video_url", "audio_url", "file_uri")
+"""Fields of an image or file that may hold nothing but what it is itself."""
+ENCODED = ("data", "file_data")
+SAID = ("text", "content", "output", "arguments", "thinking", "refusal", "reasoning_content")
+"""Fields whose texts are words."""
+UNREAD = ("annotations", "citations", "tool_calls", "function_call")
+"""Fields of what a model said; litellm looks for no image or file in them."""
+QUOTED = {
+    "tool_use": "input", "server_tool_use": "input", "mcp_tool_use": "input",
+    "web_search_tool_result": "content", "web_fetch_tool_result": "content",
+    "web_search_call": "action",
+}  # fmt: skip
+"""The same by the type of a part, which is no message of its own."""
+LINK = re.compile(
+    r"[\s\x00-\x20\u200b-\u200d\u2060\ufeff]*"
+    r"(?:(?!data:)(?:[a-z][a-z0-9+.-]*:)?(?://|\\\\)|https?:|www\.)",
+    re.IGNORECASE,
+)
 
 
 @asynccontextmanager
@@ -84,6 +104,7 @@ def litellm_module() -> Any:
     module = cast("Any", litellm)
     module.suppress_debug_info = True
     module.telemetry = False
+    module.user_url_validation = True  # what it would fetch after all is at no private address
     module.use_chat_completions_url_for_anthropic_messages = True
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):  # they log what was said
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -122,24 +143,37 @@ async def _messages(litellm: Any, body: Body, given: Body) -> Any:
     return await litellm.anthropic_messages(messages=body["messages"], **known, **given)
 
 
-def _refuse_links(value: Any) -> None:
-    """Refuse links to images: litellm would fetch them from here."""
-    if isinstance(value, dict):
-        fields = cast("Body", value)
-        link = fields.get("image_url")
-        url: Any = cast("Body", link).get("url") if isinstance(link, dict) else link
-        if fields.get("type") == "url":
-            url = fields.get("url")
-        if isinstance(url, str) and not url.startswith("data:"):
+def _refuse_links(body: Body) -> None:
+    """Refuse links to images and files: litellm would fetch them from here.
+
+    What is said, by whomever, may hold any link: it is not fetched.
+    """
+    found = [("", body[name]) for name in ("messages", "input") if isinstance(body.get(name), list)]
+    while found:  # a stack: however deep JSON may be
+        name, value = found.pop()
+        if isinstance(value, list):
+            found += [(name, each) for each in cast("list[Any]", value)]
+        elif isinstance(value, dict):
+            fields = cast("Body", value)
+            quoted = None if "role" in fields else QUOTED.get(str(fields.get("type")))
+            found += [
+                (name, each)
+                for name, each in fields.items()
+                if name not in (*UNREAD, quoted) and not (name in SAID and isinstance(each, str))
+            ]
+        elif isinstance(value, str) and _is_link(name, value):
             raise RefusedError(
-                400, "links to images are not fetched for this upstream; send the image itself, "
-                "as a data: URL",
+                400, "links to images and files are not fetched for this upstream; send the image "
+                "or file itself, as a data: URL",
             )  # fmt: skip
-        for inner in fields.values():
-            _refuse_links(inner)
-    elif isinstance(value, list):
-        for inner in cast("list[Any]", value):
-            _refuse_links(inner)
+
+
+def _is_link(name: str, value: str) -> bool:
+    if name in LINKS:
+        return not value.startswith("data:")
+    if name in ENCODED:  # base64 may begin with any of its signs
+        value = value.lstrip("/")
+    return LINK.match(value) is not None
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:
