@@ -29,6 +29,8 @@ from .schema import api_keys, subjects, usage
 SECRET_BYTES = 20
 FORM = re.compile(r"hf_([a-z]{1,8})_([0-9a-z]{12})_([0-9a-z]{32})_([0-9a-z]{7})")
 _SIGNS = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", ALPHABET.encode())
+BEFORE = "before.rotation"
+"""As an operation: what the key before has done; a sum over several keys leaves it out."""
 MOST_SECONDS_OF_OVERLAP = 30 * 24 * 3600
 _ALL = select(api_keys, subjects.c.name.label("subject")).outerjoin(
     subjects, subjects.c.key == api_keys.c.subject_key
@@ -156,6 +158,8 @@ def revoke(tx: Transaction, key_id: str, *, at: int | None = None) -> Key:
 def rotate(tx: Transaction, key_id: str, *, overlap: int) -> tuple[Key, str]:
     """Make a key like another one, which ends after ``overlap`` seconds.
 
+    What counts towards its quota this month counts towards the new one's.
+
     Raises:
         InvalidInputError: it has ended already, or the overlap is too long.
     """
@@ -169,6 +173,9 @@ def rotate(tx: Transaction, key_id: str, *, overlap: int) -> tuple[Key, str]:
         tx, name=old.name, role=old.role, subject=old.subject, expires_at=expires, quota=old.quota
     )
     revoke(tx, key_id, at=times.now() + overlap * 1_000_000)
+    month = times.to_datetime(times.now()).strftime("%Y-%m")
+    if old.quota is not None and (done := counted(tx, key_id, month)):
+        count(tx, {(made[0].id, month, BEFORE): done}, {})
     return made
 
 

@@ -221,6 +221,7 @@ def rotate_key(
 ) -> Response:
     """Make a key like another one, which holds for ``overlap`` seconds more."""
     overlap = 0 if holds is None else holds.overlap
+    asking.service.meter.flush()  # what the old one has done counts towards the new one's quota
     key, secret = asking.engine.access.rotate(key_id, overlap=overlap)
     return answer({"key": key, "secret": secret})
 
@@ -233,7 +234,11 @@ def usage(
         str | None, Query(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$", examples=["2026-11"])
     ] = None,
 ) -> Response:
-    """List what the tenant's keys have done, by month and operation."""
+    """List what the tenant's keys have done, by month and operation.
+
+    `before.rotation` is what the key that this one replaced had done of its quota that month; it
+    is listed with that key too, so leave it out of sums over several keys.
+    """
     asking.service.meter.flush()
     return part.answer(asking.engine.access.usage(month))
 

@@ -45,6 +45,7 @@ def create_key(visit: Annotated[Visit, visits("manage", "keys")]) -> Response:
 def rotate_key(visit: Annotated[Visit, visits("manage", "keys")], key_id: str) -> Response:
     """Make a key like another one, which holds on for a while."""
     overlap = visit.form.whole("overlap") or 0
+    visit.asking.service.meter.flush()
     made = visit.asking.engine.access.rotate(key_id, overlap=overlap)
     return _keys(visit, made=made, part="_keys.html")
 

@@ -168,6 +168,31 @@ def test_rotation_keeps_what_a_key_is_and_lets_the_old_one_hold_on(record: Recor
     assert newest.holds(times.now())
 
 
+def test_what_a_key_has_done_of_its_quota_goes_over_to_the_one_that_replaces_it(
+    record: Record,
+) -> None:
+    month = times.to_datetime(times.now()).strftime("%Y-%m")
+    key, _ = make(record, quota=5)
+    done = {(key.id, month, "add"): 2, (key.id, month, "list"): 1, (key.id, "2020-01", "add"): 9}
+    record.transact(lambda tx: access.count(tx, done, {}))
+    for extra in (0, 2):
+        old = key
+        key, _ = record.transact(lambda tx, old=old: access.rotate(tx, old.id, overlap=60))
+        with record.snapshot() as snapshot:
+            assert access.counted(snapshot, key.id, month) == 3 + extra
+            assert access.counted(snapshot, key.id, "2020-01") == 0
+            rows = [row for row in access.usage_of_tenant(snapshot) if row["key"] == key.id]
+        assert rows == [
+            {"key": key.id, "month": month, "operation": access.BEFORE, "count": 3 + extra}
+        ]
+        record.transact(lambda tx, id_=key.id: access.count(tx, {(id_, month, "add"): 2}, {}))
+    free, _ = make(record)
+    record.transact(lambda tx: access.count(tx, {(free.id, month, "add"): 2}, {}))
+    anew, _ = record.transact(lambda tx: access.rotate(tx, free.id, overlap=0))
+    with record.snapshot() as snapshot:
+        assert access.counted(snapshot, anew.id, month) == 0
+
+
 def test_what_has_ended_is_not_rotated(record: Record) -> None:
     key, _ = make(record)
     for overlap in (-1, MOST_SECONDS_OF_OVERLAP + 1):

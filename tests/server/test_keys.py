@@ -136,6 +136,22 @@ def test_the_list_shows_what_a_key_did_this_month(fake: Holdfast, data: Path) ->
         assert "3 of 3" in run("keys", "list")[1]
 
 
+def test_a_key_that_replaces_one_whose_quota_is_used_up_is_over_it_at_once(
+    fake: Holdfast, data: Path
+) -> None:
+    with served(fake) as at:
+        key = answer("keys", "create", "app", "--role", "app", "--quota", "2")
+        for _ in range(2):
+            assert run("list", "--url", at.url, "--key", key["secret"])[0] == 0
+        anew = answer("keys", "rotate", key["key"]["id"])
+        status, _, err = run("list", "--url", at.url, "--key", anew["secret"])
+        assert status == 2
+        assert "quota" in err
+        (shown,) = (each for each in answer("keys", "list") if each["id"] == anew["key"]["id"])
+        assert (shown["operations"], shown["by_operation"]) == (2, {"before.rotation": 2})
+        assert run("keys", "list")[1].count("2 of 2") == 2
+
+
 def test_a_key_that_has_ended_lets_nobody_in(fake: Holdfast, data: Path) -> None:
     with served(fake) as at:
         key = answer("keys", "create", "app", "--role", "app")
