@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, cast
+from typing import Any
 
 from ..memory import ledger, store, turns
 from ..memory.record import Transaction
@@ -224,11 +224,11 @@ def _plain(message: Mapping[str, Any]) -> str:
     written = _written(message)
     if '"cache_control"' in written:  # at any depth, and however deep JSON may be
         message = json.loads(written, object_hook=_unmarked)
-    content: Any = message.get("content")
-    if isinstance(content, list) and len(cast("list[Any]", content)) == 1:
-        (part,) = cast("list[Any]", content)
-        if isinstance(part, dict) and part == {"type": "text", "text": part.get("text")}:
-            message = {**message, "content": part["text"]}
+    match message.get("content"):
+        case [{"type": "text", "text": str() as text, **rest}] if not rest:
+            message = {**message, "content": text}
+        case _:
+            pass
     return _written(message)
 
 

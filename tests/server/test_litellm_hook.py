@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -427,9 +428,16 @@ PYTHON = os.environ.get("HOLDFAST_TEST_LITELLM_PROXY")
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory, up) -> Iterator[tuple[httpx.Client, Path]]:
     """A real proxy that owns a data directory in which ada has said something."""
+    folder = tmp_path_factory.mktemp("proxy")
+    with proxying(folder, up, master_key="sk-master") as client:
+        yield client, folder
+
+
+@contextmanager
+def proxying(folder: Path, up: Upstream, **general: Any) -> Iterator[httpx.Client]:
+    """Run a real proxy; give a client that shows the master key."""
     if not PYTHON:
         pytest.skip("HOLDFAST_TEST_LITELLM_PROXY names no Python with litellm[proxy] and holdfast")
-    folder = tmp_path_factory.mktemp("proxy")
     port = free_port()
     models = [
         {"model_name": "up-*", "litellm_params": {
@@ -442,7 +450,7 @@ def proxy(tmp_path_factory, up) -> Iterator[tuple[httpx.Client, Path]]:
         "num_retries": 0, "use_chat_completions_url_for_anthropic_messages": True,
     }  # fmt: skip
     config = {"model_list": models, "litellm_settings": settings}
-    config["general_settings"] = {"master_key": "sk-master"}
+    config["general_settings"] = general
     (folder / "config.yaml").write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
     environment = {
         **os.environ, "HOLDFAST_DATA": str(folder / "data"), "NO_COLOR": "1",
@@ -465,7 +473,7 @@ def proxy(tmp_path_factory, up) -> Iterator[tuple[httpx.Client, Path]]:
                 headers = {"authorization": "Bearer sk-master", "anthropic-version": "2023-06-01"}
                 with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
                     _wait(client, process, folder / "log")
-                    yield client, folder
+                    yield client
             finally:
                 process.terminate()
                 try:
@@ -574,3 +582,11 @@ class TestProxy:
         assert answer.status_code == 400
         assert "Holdfast" in answer.json()["error"]["message"]
         assert len(up.requests) == before
+
+    def test_a_proxy_without_a_key_of_its_own_lets_every_request_name_a_subject(self, tmp_path, up):
+        body = {"model": "up-echo", "messages": [user(BAKLAVA)], "user": "ada"}
+        with proxying(tmp_path, up, dangerously_permit_weak_or_unset_master_key=True) as client:
+            for headers in ({}, {"authorization": ""}):
+                answer = client.post("/v1/chat/completions", json=body, headers=headers)
+                assert answer.status_code == 200, answer.text
+                assert answer.headers["x-holdfast-injected"] == "1"
