@@ -65,6 +65,8 @@ class Entry:
         if self.leaf.type != "retrieval" or "candidates" not in self.fields:
             return []
         candidates = read_candidates(as_text(self.fields["candidates"], "the candidates"))
+        if self.rows and len(self.rows) != len(candidates):
+            raise Rejected("there are not as many rows as statements were scored")
         for candidate, row in zip(candidates, self.rows, strict=False):
             statement, version, *_ = [*row.split(" "), ""]
             candidate |= {"statement": statement, "version": read_number(version, "a version")}
@@ -185,7 +187,9 @@ def _opened(entry: Mapping[str, Any], index: int, leaf: Leaf) -> Entry:
     digests += [_hexadecimal(each) for each in hidden]
     if payload_commit(digests) != leaf.commit:
         raise Rejected("the fields are not those that were recorded")
-    return Entry(index, leaf, fields, len(hidden), _rows(entry, fields))
+    opened = Entry(index, leaf, fields, len(hidden), _rows(entry, fields))
+    _ = opened.candidates  # each belongs to one row, also where none is printed
+    return opened
 
 
 def _rows(entry: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[str, ...]:
@@ -196,7 +200,10 @@ def _rows(entry: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[str, ...
     digests = [as_object(each, "a corpus").get("digest") for each in recorded]
     if given and list(map(corpus_digest, texts)) != digests:
         raise Rejected("the rows are not the statements that were scored")
-    return tuple(row for rows in texts for row in rows)
+    rows = tuple(row for rows in texts for row in rows)
+    if any("\n" in row for row in rows):  # two rows would have the digest of one
+        raise Rejected("a row is more than one line")
+    return rows
 
 
 def _erases(erasure: Entry, entry: Entry) -> bool:

@@ -345,9 +345,9 @@ PACKED = base64.b64encode(
 ).decode()
 
 
-def retrieval(**entry: Any) -> verifier.Entry:
+def retrieval(candidates: Any = PACKED, **entry: Any) -> verifier.Entry:
     log = Log()
-    log.add("ev_r", "retrieval", {"corpora": DIGESTS, "candidates": PACKED})
+    log.add("ev_r", "retrieval", {"corpora": DIGESTS, "candidates": candidates})
     held = {"leaf": log.leaves[-1], "proof": log.proof(SIZE, SIZE + 1)}
     held |= {"disclosed": log.disclosures[-1], **entry}
     return verify_bundle(bundle(held), KEY).entries[0]
@@ -378,6 +378,8 @@ def test_the_scores_of_a_retrieval_are_read_beside_its_rows() -> None:
         ([ROWS[0]], "not the statements that were scored"),
         ([*ROWS, []], "not the statements that were scored"),
         ([ROWS[0], ["st_c 2 cc"]], "not the statements that were scored"),
+        ([["\n".join(ROWS[0])], ROWS[1]], "a row is more than one line"),
+        ([[], []], "not the statements that were scored"),
         ([ROWS[0], 1], "the rows is no list"),
         ([ROWS[0], [1]], "a row is no text"),
         ({}, "corpora is no list"),
@@ -386,6 +388,19 @@ def test_the_scores_of_a_retrieval_are_read_beside_its_rows() -> None:
 def test_rows_that_were_not_scored_are_rejected(rows: Any, words: str) -> None:
     with pytest.raises(Rejected, match=words):
         retrieval(corpora=rows)
+
+
+@pytest.mark.parametrize("count", [0, 2, 4])
+def test_as_many_rows_as_scores_are_demanded_when_a_bundle_is_opened(count: int) -> None:
+    packed = base64.b64encode(zlib.compress(bytes(17 * count))).decode()
+    assert len(retrieval(packed).candidates) == count
+    with pytest.raises(Rejected, match=r"leaf 11 \(ev_r\): there are not as many rows"):
+        retrieval(packed, corpora=ROWS)
+
+
+def test_scores_are_read_when_a_bundle_is_opened() -> None:
+    with pytest.raises(Rejected, match=r"leaf 11 \(ev_r\): the candidates is no base64"):
+        retrieval("?")
 
 
 def test_rows_are_rejected_where_what_was_scored_is_not_shown() -> None:
