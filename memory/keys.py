@@ -3,7 +3,7 @@
 It lies outside the data directory, so that a copy of the directory alone tells nothing:
 in a file with mode 0600 (made when first needed), in ``HOLDFAST_MASTER_KEY``, or in a key
 management service behind a hook. Several keys may be given: the first one wraps, the
-others still unwrap what was wrapped with them before (see ``vault.rotate``). It knows
+others still unwrap what was wrapped with them before (see ``rotation``). It knows
 nothing of subjects.
 """
 
@@ -227,9 +227,20 @@ def add_to_file(path: Path) -> None:
     write_file(path, [secrets.token_bytes(KEY_SIZE), *held])
 
 
-def keep_first(path: Path) -> None:
-    """Take all keys but the current one out of a key file."""
-    write_file(path, _read(path.read_text(encoding="utf-8"), str(path))[:1])
+def keep_only(path: Path, name: str) -> None:
+    """Take all keys but the one of this name out of a key file.
+
+    Raises:
+        KeyUnavailableError: it is not in the file, which stays as it is.
+    """
+    held = _read(path.read_text(encoding="utf-8"), str(path))
+    kept = [key for key in held if key_name(key) == name]
+    if not kept:
+        raise KeyUnavailableError(
+            f"the key {name}, with which the data are sealed now, is not in {path}; put it back. "
+            "No key was dropped"
+        )
+    write_file(path, kept[:1])
 
 
 def write_durably(path: Path, text: str, *, replace: bool = True) -> None:

@@ -76,9 +76,14 @@ class Vault:
         rows = connection.execute(query.where(data_keys.c.wrapped_by != self.wrapper.current))
         return {row.key: row.wrapped_by for row in rows}
 
+    def wrapped_by(self, connection: Connection) -> list[str]:
+        """List the keys with which secrets are wrapped."""
+        return list(connection.execute(select(data_keys.c.wrapped_by).distinct()).scalars())
+
     def _wrapped(self, secret: bytes, tenant: str, name: str, purpose: str) -> dict[str, Any]:
-        wrapped = self.wrapper.wrap(secret, self._context(tenant, name, purpose))
-        return {"wrapped": wrapped, "wrapped_by": self.wrapper.current}
+        wrapper = self.wrapper  # a rotation puts another one in its place
+        wrapped = wrapper.wrap(secret, self._context(tenant, name, purpose))
+        return {"wrapped": wrapped, "wrapped_by": wrapper.current}
 
     def _context(self, tenant: str, name: str, purpose: str) -> str:
         """Give what a secret is bound to, so that no other can be put in its place."""

@@ -22,7 +22,7 @@ from holdfast.memory.keys import (
     from_file,
     from_hook,
     from_text,
-    keep_first,
+    keep_only,
     key_name,
     write_durably,
     write_file,
@@ -165,14 +165,17 @@ def test_checkpoints_lie_beside_the_key_unless_told_otherwise(tmp_path: Path) ->
     assert told.checkpoint_folder("i") == Path("/elsewhere/i")
 
 
-def test_a_key_file_is_added_to_in_front_and_cut_to_its_first(tmp_path: Path) -> None:
+def test_a_key_file_is_added_to_in_front_and_cut_to_one_that_it_holds(tmp_path: Path) -> None:
     path = tmp_path / "key"
     write_file(path, [ONE])
     add_to_file(path)
     new, *rest = from_file(path).names
     assert rest == [key_name(ONE)]
     assert new != key_name(ONE)
-    keep_first(path)
+    with pytest.raises(KeyUnavailableError, match=f"{key_name(TWO)}.*is not in.*No key was drop"):
+        keep_only(path, key_name(TWO))
+    assert from_file(path).names == [new, *rest]
+    keep_only(path, new)
     assert from_file(path).names == [new]
     write_file(path, [TWO], replace=False)
     assert from_file(path).names == [new]

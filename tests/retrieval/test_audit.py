@@ -4,7 +4,9 @@ import contextlib
 import hashlib
 import shutil
 import stat
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,13 @@ from holdfast.memory.errors import (
     ForkError,
     InvalidInputError,
     KeyUnavailableError,
+    LockedError,
     NotFoundError,
     ReadOnlyError,
 )
-from holdfast.memory.keys import from_file, key_name
+from holdfast.memory.keys import from_file, key_name, write_file
 from holdfast.memory.models import Evidence
+from holdfast.memory.record import Record
 from holdfast.memory.verifier import verify_bundle
 from holdfast.retrieval.audit import Audit
 
@@ -527,6 +531,83 @@ def test_a_key_from_the_environment_is_rotated_once_the_new_one_stands_in_front(
     with pytest.raises(KeyUnavailableError, match="HOLDFAST_MASTER_KEY holds"):
         open_with(FakeEmbedder(), tmp_path / "data", master_key=old)
     assert not list((tmp_path / "config").rglob("installation.key"))
+
+
+def test_two_rotations_at_once_leave_the_key_that_the_data_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one begins while the first is about to drop the old key."""
+    real, said = rotation.keep_only, list[str]()
+
+    def second() -> None:
+        with pytest.raises(LockedError, match=r"is rotating the installation's key .*try again"):
+            hf.audit.rotate_key()
+        said.append("refused")
+
+    def keep_only(*arguments: Any) -> None:
+        other = threading.Thread(target=second)
+        other.start()
+        other.join()
+        real(*arguments)
+
+    monkeypatch.setattr(rotation, "LOCK_TIMEOUT", 0.1)
+    with open_with(FakeEmbedder(), tmp_path / "data") as hf:
+        hf.add("ada", "I never eat nuts.")
+        with monkeypatch.context() as patched:
+            patched.setattr(rotation, "keep_only", keep_only)
+            hf.audit.rotate_key(drop_old=True)
+        assert said == ["refused"]
+        assert {from_file(key_file(tmp_path)).current} == wrapped_by(hf)
+    with open_with(FakeEmbedder(), tmp_path / "data") as hf:
+        assert [s.text for s in hf.statements("ada")] == ["I never eat nuts."]
+        assert hf.audit.rotate_key()
+
+
+def test_rotations_that_wait_for_one_another_all_succeed(tmp_path: Path) -> None:
+    with open_with(FakeEmbedder(), tmp_path / "data") as hf:
+        hf.add("ada", "I never eat nuts.")
+        with ThreadPoolExecutor(4) as pool:
+            done = [pool.submit(hf.audit.rotate_key, drop_old=n % 2 == 0) for n in range(4)]
+            assert len({each.result() for each in done}) == 4
+        assert {from_file(key_file(tmp_path)).current} == wrapped_by(hf)
+        assert hf.verify()
+
+
+def test_a_rotation_keeps_the_old_key_while_a_data_key_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process that still has the old key in memory may make a data key with it."""
+    with open_with(FakeEmbedder(), tmp_path / "data") as hf:
+        hf.add("ada", "I never eat nuts.")
+        old, real = hf.audit._record.vault.wrapper, rotation._drop_old  # pyright: ignore[reportPrivateUsage]
+
+        def drop_old(record: Record, path: Path) -> None:
+            new, record.vault.wrapper = record.vault.wrapper, old
+            record.transact(lambda tx: tx.vault.create(tx.connection, tx.tenant))
+            record.vault.wrapper = new
+            real(record, path)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(rotation, "_drop_old", drop_old)
+            with pytest.raises(KeyUnavailableError, match=r"1 data keys .* no key was dropped"):
+                hf.audit.rotate_key(drop_old=True)
+        assert old.current in from_file(key_file(tmp_path)).names
+        hf.audit.rotate_key(drop_old=True)
+        assert {*from_file(key_file(tmp_path)).names} == wrapped_by(hf)
+
+
+def test_a_rotation_begins_only_with_every_key_that_is_needed(tmp_path: Path) -> None:
+    with open_with(FakeEmbedder(), tmp_path / "data") as hf:
+        hf.add("ada", "I never eat nuts.")
+        path = key_file(tmp_path)
+        before = path.read_bytes()
+        write_file(path, [bytes(32)])
+        with pytest.raises(KeyUnavailableError, match="put the right key back"):
+            hf.audit.rotate_key(drop_old=True)
+        assert from_file(path).names == [key_name(bytes(32))]
+        path.write_bytes(before)
+        hf.add("bo", "I like dogs.")
+        assert hf.verify()
 
 
 def test_a_rotation_that_a_reader_asks_for_leaves_the_key_file_as_it_is(
