@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from .errors import LockedError, ReadOnlyError, StorageError, StorageFullError
+from .errors import DamagedError, LockedError, ReadOnlyError, StorageError, StorageFullError
 from .places import OWNER_NAME, owner_of
 
 DATABASE_NAME = "holdfast.db"
@@ -56,6 +56,11 @@ def known_storage_error(error: BaseException, path: Path | str) -> StorageError 
         return ReadOnlyError(READ_ONLY.format(path=path))
     if "locked" in said:
         return LockedError(f"the database in {path} is busy in another process; try again")
+    if "could not decode to utf-8" in said:
+        return DamagedError(
+            f"a text in the database in {path} is no UTF-8: it was altered; restore the database "
+            "from a backup"
+        )
     if "i/o error" in said or "file too large" in said:
         return StorageError(DISK_REFUSES.format(path=path))
     return None

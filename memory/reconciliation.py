@@ -24,7 +24,8 @@ from .versions import Subject
 Value = TypeVar("Value")
 _SAID = ("statement", "text", "contexts", "source", "reason")
 _PROPOSED = ("proposal", "text", "contexts", "source")
-_UNREADABLE = (DamagedError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
+UNREADABLE = (DamagedError, ValueError, TypeError, AttributeError, LookupError, OverflowError)
+"""What is raised by a value that is not of its kind."""
 _OPEN = {"status": "open", "decided_at": None, "statement_id": None}
 
 
@@ -282,7 +283,7 @@ def _read(called: str, value: Callable[[], Value]) -> Value:
     """Read from a row; one that cannot be read is a finding."""
     try:
         return value()
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Broken(called, f"its row cannot be read ({error})") from None
 
 

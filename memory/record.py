@@ -6,6 +6,7 @@ together, or none. Functions on statements, proposals and evidence take the one 
 other, and never commit.
 """
 
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,12 +15,14 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Executable, select
 
 from .database import Database
+from .errors import DamagedError
 from .keys import KeySource
 from .schema import data_keys, installation
 from .sealing import Sealer
 from .vault import Vault
 
 Result = TypeVar("Result")
+_INSTALLATION = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +92,19 @@ class Record:
 
 
 def installation_id(database: Database) -> str:
-    """Give the name of the installation that a database belongs to."""
+    """Give the name of the installation that a database belongs to.
+
+    Raises:
+        DamagedError: it is none.
+    """
     with database.read() as connection:
-        return connection.execute(select(installation.c.id)).scalar_one()
+        found = list(connection.execute(select(installation.c.id)).scalars())
+    if len(found) == 1 and isinstance(found[0], str) and _INSTALLATION.fullmatch(found[0]):
+        return found[0]
+    raise DamagedError(
+        f"the name of the installation in {database.place} was altered; restore the database "
+        "from a backup"
+    )
 
 
 def open_vault(database: Database, source: KeySource) -> Vault:
@@ -100,6 +113,7 @@ def open_vault(database: Database, source: KeySource) -> Vault:
     Raises:
         KeyUnavailableError: the key is missing, is another one, or is open to others;
             nothing was changed.
+        DamagedError: the database names no installation.
     """
     name = installation_id(database)
     with database.read() as connection:

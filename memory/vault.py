@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from .errors import ErasedError
+from .errors import DamagedError, ErasedError
 from .identifiers import new_key
 from .keys import Wrapper
 from .schema import data_keys
@@ -56,6 +56,11 @@ class Vault:
         row = connection.execute(_WRAPPED, {"called": name}).first()
         if row is None:
             raise ErasedError("the data key is gone: its subject was erased")
+        if not isinstance(row.tenant, str):
+            raise DamagedError(
+                f"the row of the data key {name} was altered in the database; see what else was "
+                "with: holdfast audit verify, and restore the database from a backup"
+            )
         context = self._context(row.tenant, name, purpose)
         return self.wrapper.unwrap(row.wrapped, row.wrapped_by, context)
 

@@ -16,6 +16,8 @@ could not reach.
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Row, func, select
@@ -23,13 +25,13 @@ from sqlalchemy import Row, func, select
 from . import ledger, tiles
 from .canonical import Rejected, read_json
 from .checkpoint import Checkpoint, VerifierKey, encode, read_checkpoint
-from .errors import HoldfastError
+from .errors import DamagedError, HoldfastError
 from .leaf import LEAF_VERSION, Leaf, field_digest, payload_commit, read_leaf, write_leaf
 from .ledger import Log
 from .merkle import EMPTY_ROOT, Frontier, hash_leaf, root_of
 from .models import Verification
-from .reconciliation import TAKEN, Broken, Reconciliation
-from .record import Snapshot
+from .reconciliation import TAKEN, UNREADABLE, Broken, Reconciliation
+from .record import Record, Snapshot
 from .schema import ledger as leaves
 from .schema import ledgers, payloads, subject_events, subjects
 from .sealing import Sealer
@@ -40,40 +42,89 @@ BATCH = 500
 _NAME_AT = len('["","') + 44  # where a field's name begins, behind its salt in base64
 
 
+@dataclass(frozen=True)
+class Signed:
+    """What a signer keeps outside the database of the ledger that stands in it."""
+
+    name: str | None
+    """Of the log; None: there is none."""
+    kept: Checkpoint | None = None
+    settled: Checkpoint | None = None
+    folder: Path | None = None
+    """Where checkpoints lie, if anything was ever signed for the installation."""
+    problem: str | None = None
+    """Why it cannot be read."""
+
+
 def verify(
-    snapshot: Snapshot,
+    record: Record,
     signer: Signer,
     given: str | None = None,
     progress: Progress | None = None,
 ) -> Verification:
-    """Check a tenant's ledger and record.
+    """Check a tenant's ledger and record as they stand, also while both grow.
+
+    What was signed is read first. Checkpoints only ever join those that are there, so it
+    fits every state from then on, until the log starts over under another name.
 
     Args:
-        snapshot: the state to check.
+        record: whose.
         signer: knows the last checkpoint that was signed.
         given: a checkpoint that somebody has kept.
         progress: called with (leaves done, leaves in all).
     """
     try:
-        log = ledger.log(snapshot)
-        if log is None:
-            return _verify_empty(snapshot, signer, given)
+        while True:
+            with record.snapshot() as earlier:
+                signed = read_signed(earlier, signer)
+            with record.snapshot() as snapshot:
+                log = ledger.log(snapshot)
+                if signed.name == (log and log.name):
+                    return verify_state(snapshot, signed, given, progress)
+    except DamagedError as error:  # the database itself cannot read a row
+        return _failed("the database", str(error))
+
+
+def read_signed(snapshot: Snapshot, signer: Signer) -> Signed:
+    """Read what was signed of the ledger; what is checked with it is no earlier state."""
+    log = ledger.log(snapshot)
+    if log is None:
+        return Signed(None, folder=signer.folder if signer.has_signed() else None)
+    try:
         key = public_key(snapshot, log)
-        outside = [kept] if (kept := signer.kept(log, key)) else []
+        return Signed(log.name, signer.kept(log, key), signer.settled(log, key))
+    except (HoldfastError, *UNREADABLE) as error:
+        return Signed(log.name, problem=str(error))
+
+
+def verify_state(
+    snapshot: Snapshot,
+    signed: Signed,
+    given: str | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Check one state of a tenant's ledger and record, as ``verify`` does."""
+    log = ledger.log(snapshot)
+    if log is None:
+        return _verify_empty(snapshot, signed, given)
+    if not isinstance(log.size, int):
+        return _failed("the ledger", "how many leaves it has cannot be read")
+    try:
+        if signed.problem is not None:
+            return _failed("checkpoint", signed.problem)
+        key = public_key(snapshot, log)
+        outside = [signed.kept] if signed.kept else []
         if given is not None:
             outside.append(read_checkpoint(given, key))
-        settled = signer.settled(log, key)
-        notes = dict(stored(snapshot, log))
-        if settled is not None and notes.get(settled.size) != settled.note:
+        settled, notes = signed.settled, dict(stored(snapshot, log))
+        if settled and settled.size <= log.size and notes.get(settled.size) != settled.note:
             return _failed(
                 f"the stored checkpoint of {settled.size} leaves",
                 "it is missing; if you put a copy of the database back, sign it again with: "
                 "holdfast audit checkpoint",
             )
-    except (HoldfastError, Rejected) as error:
-        return Verification(
-            False, 0, encode(EMPTY_ROOT), failed_at="checkpoint", problem=str(error)
-        )
+    except (HoldfastError, *UNREADABLE) as error:
+        return _failed("checkpoint", str(error))
     check = _Check(snapshot, log, key, outside)
     try:
         check.run(progress)
@@ -81,10 +132,12 @@ def verify(
         return check.found(broken.where, broken.problem)
     except HoldfastError as error:
         return check.found("the ledger", str(error))
+    except UNREADABLE as error:
+        return check.found("the ledger", f"what is in the database cannot be read ({error})")
     return check.found()
 
 
-def _verify_empty(snapshot: Snapshot, signer: Signer, given: str | None) -> Verification:
+def _verify_empty(snapshot: Snapshot, signed: Signed, given: str | None) -> Verification:
     """See that where there is no ledger there is nothing that one would have recorded."""
     problem = None
     held = (leaves, subjects)
@@ -95,8 +148,8 @@ def _verify_empty(snapshot: Snapshot, signer: Signer, given: str | None) -> Veri
         problem = "it is missing, and what it recorded is there"
     elif given is not None:
         problem = "it is empty, and a checkpoint was kept of it"
-    elif signer.has_signed() and snapshot.execute(select(ledgers.c.tenant)).first() is None:
-        problem = f"it is missing, and checkpoints of it are in {signer.folder}"
+    elif signed.folder and snapshot.execute(select(ledgers.c.tenant)).first() is None:
+        problem = f"it is missing, and checkpoints of it are in {signed.folder}"
     return _failed("the ledger", problem) if problem else Verification(True, 0, encode(EMPTY_ROOT))
 
 
@@ -137,7 +190,7 @@ class _Check:
     def run(self, progress: Progress | None) -> None:
         """Read everything; raises ``Broken`` at the first thing that does not hold."""
         self._collect_roots()
-        self._tiles = {(level, number): raw for level, number, raw in tiles.stored(self._snapshot)}
+        self._collect_tiles()
         self._erasures = self._collect_erasures()
         self._reconciliation = Reconciliation(self._snapshot)
         self._tenant_sealer = self._snapshot.sealer(self._log.data_key)
@@ -158,13 +211,19 @@ class _Check:
         for size, note in stored(self._snapshot, self._log):
             try:
                 checkpoint = read_checkpoint(note, self._key)
-            except Rejected as error:
+            except UNREADABLE as error:
                 raise Broken(f"the stored checkpoint of {size} leaves", str(error)) from None
             if checkpoint.size != size:
                 raise Broken(f"the stored checkpoint of {size} leaves", "it is of another size")
             self._roots.setdefault(size, []).append(checkpoint.root)
         for checkpoint in self._outside:
             self._roots.setdefault(checkpoint.size, []).append(checkpoint.root)
+
+    def _collect_tiles(self) -> None:
+        for level, number, raw in tiles.stored(self._snapshot):
+            if not isinstance(raw, bytes):
+                raise Broken(f"tile {level}/{number}", "it cannot be read")
+            self._tiles[level, number] = raw
 
     def _collect_erasures(self) -> dict[str, int]:
         """Gather which events erasures name, and at which leaf the erasure stands."""
@@ -175,11 +234,15 @@ class _Check:
             .where(leaves.c.tenant == self._snapshot.tenant, leaves.c.type == "erasure")
         )  # fmt: skip
         named: dict[str, int] = {}
+        sealer = self._snapshot.sealer(self._log.data_key)
         for row in self._snapshot.execute(query):
-            lines = self._snapshot.sealer(self._log.data_key).open(row.sealed, row.event)
-            for name, line in map(_named, lines.split(b"\n")):
-                if name.startswith("events."):
-                    named |= dict.fromkeys(_value(line), row.position)
+            try:
+                lines = sealer.open(row.sealed, row.event).split(b"\n")
+                for name, line in map(_named, lines):
+                    if name.startswith("events."):
+                        named |= dict.fromkeys(_value(line), row.position)
+            except UNREADABLE as error:
+                raise Broken(f"leaf {row.position}", f"it cannot be read ({error})") from None
         return named
 
     # One leaf
@@ -291,16 +354,23 @@ class _Check:
     # After
 
     def _check_end(self) -> None:
-        size = self._frontier.size
-        if size != self._log.size:
-            raise Broken(f"leaf {size}", f"it is missing: {self._log.size} leaves were recorded")
-        if beyond := [signed for signed in self._roots if signed > size]:
-            raise Broken(f"leaf {size}", f"it is missing: {max(beyond)} leaves were signed")
+        size, recorded = self._frontier.size, self._log.size
+        if (signed := max(self._roots, default=0)) > size:
+            raise Broken(
+                f"leaf {size}",
+                f"it is missing: {signed} leaves were signed, {size} are here; put the newer copy "
+                "of the data back, or see: holdfast audit checkpoint --start-over REASON",
+            )
+        if size < recorded:
+            raise Broken(f"leaf {size}", f"it is missing: {recorded} leaves were recorded")
+        if size > recorded:
+            raise Broken(f"leaf {recorded}", f"it is there, and {recorded} leaves were recorded")
         for level, row in enumerate(self._edge[1:], start=1):
             if row:
                 self._compare_tile(level, size // tiles.WIDTH ** (level + 1), row)
         if self._tiles:
-            raise Broken(f"tile {min(self._tiles)}", "it is over no leaves")
+            level, number = next(iter(self._tiles))
+            raise Broken(f"tile {level}/{number}", "it is over no leaves")
         for table in (payloads, subject_events):
             position = table.c.position
             stray = select(position).where(table.c.tenant == self._snapshot.tenant)

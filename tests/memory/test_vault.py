@@ -230,3 +230,14 @@ def test_with_a_key_in_the_environment_the_new_one_must_be_given_first(
     with Record(database, open_vault(database, alone), "local").snapshot() as snapshot:
         assert len(ledger.entries(snapshot)) == 4
     assert {each.name[:7] for each in tmp_path.iterdir()} == {"test.db"}  # no key file was made
+
+
+@pytest.mark.parametrize("name", ["X'FF'", "7", "'text'", "'../../elsewhere'", f"'{'F' * 32}'"])
+def test_a_database_that_names_no_installation_is_not_opened(tmp_path: Path, name: str) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'test.db'}", place="here")
+    source = KeySource(folder=tmp_path / "keys")
+    assert open_vault(database, source)
+    with database.write() as connection:
+        connection.execute(text(f"UPDATE installation SET id = {name}"))
+    with pytest.raises(DamagedError, match="the name of the installation in here was altered"):
+        open_vault(database, source)

@@ -17,7 +17,7 @@ from conftest import open_with
 from fakes import FakeEmbedder
 
 from holdfast import Holdfast
-from holdfast.memory import ledger, rotation
+from holdfast.memory import ledger, rotation, verification
 from holdfast.memory.canonical import Rejected
 from holdfast.memory.checkpoint import read_checkpoint, read_key
 from holdfast.memory.errors import (
@@ -32,7 +32,8 @@ from holdfast.memory.errors import (
 )
 from holdfast.memory.keys import from_file, key_name, write_file
 from holdfast.memory.models import Evidence
-from holdfast.memory.record import Record
+from holdfast.memory.record import Record, Snapshot
+from holdfast.memory.signer import Signer
 from holdfast.memory.verifier import verify_bundle
 from holdfast.retrieval.audit import Audit
 
@@ -267,6 +268,58 @@ def test_an_older_copy_of_the_data_is_neither_signed_nor_given_out(tmp_path: Pat
 def kept_outside(tmp_path: Path) -> dict[Path, bytes]:
     """Read the files that lie outside the data: the key, and what the signer keeps."""
     return {p: p.read_bytes() for p in (tmp_path / "config").rglob("*") if p.is_file()}
+
+
+def test_a_ledger_holds_while_it_grows_and_is_signed(
+    fake: Holdfast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process appends and signs wherever the check opens or reads a state."""
+    grow(fake, 1)
+    fake.audit.checkpoint()
+    real = ledger.log
+
+    def log(snapshot: Snapshot) -> ledger.Log | None:
+        found = real(snapshot)
+        with monkeypatch.context() as patched, ThreadPoolExecutor(1) as pool:
+            patched.setattr(ledger, "log", real)
+            pool.submit(lambda: (grow(fake, 1), fake.audit.checkpoint())).result()
+        return found
+
+    monkeypatch.setattr(ledger, "log", log)
+    for _ in range(3):
+        found = fake.verify()
+        assert found.ok, found
+
+
+def test_a_ledger_that_starts_over_while_it_is_checked_is_read_again(
+    fake: Holdfast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grow(fake, 1)
+    before = fake.audit.checkpoint()
+    real = verification.read_signed
+    read: list[str | None] = []
+
+    def read_signed(snapshot: Snapshot, signer: Signer) -> verification.Signed:
+        read.append((signed := real(snapshot, signer)).name)
+        if len(read) == 1:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(fake.audit.start_over, "the disk was lost").result()
+        return signed
+
+    monkeypatch.setattr(verification, "read_signed", read_signed)
+    assert fake.verify().covered == before.size + 1
+    assert len(set(read)) == 2
+
+
+def test_leaves_that_were_signed_and_cut_off_are_counted(fake: Holdfast) -> None:
+    grow(fake, 5)
+    size = fake.audit.checkpoint().size
+    for table in ("payloads", "ledger"):
+        tampering.sql(fake, f"DELETE FROM {table} WHERE position >= 3")
+    tampering.sql(fake, "UPDATE ledgers SET size = 3")
+    found = fake.verify()
+    assert (found.failed_at, found.checked) == ("leaf 3", 3)
+    assert str(found.problem).startswith(f"it is missing: {size} leaves were signed, 3 are here;")
 
 
 def test_a_reader_appends_nothing(fake: Holdfast, tmp_path: Path) -> None:
