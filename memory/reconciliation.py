@@ -16,7 +16,7 @@ from . import decisions, proposals, store, times, vectors, versions
 from .canonical import canonical
 from .errors import DamagedError
 from .record import Snapshot
-from .schema import policies, statements, subjects, weighed
+from .schema import api_keys, policies, statements, subjects, weighed
 from .schema import vectors as vectors_table
 from .sealing import Sealer
 from .versions import Subject
@@ -96,6 +96,7 @@ class Reconciliation:
         self._vectors = _Expected()
         self._policies = _Expected()
         self._embedders = _Expected()
+        self._keys: dict[str, dict[str, Any]] = {}
 
     def sealer(self, subject: int) -> Sealer:
         """Give the sealer of a subject by its key."""
@@ -131,6 +132,8 @@ class Reconciliation:
         """Take what an event says that it changed."""
         if kind in ("policy", "embedder"):
             self._take_policy(kind, index, fields)
+        elif kind.startswith("key."):
+            self._take_key(kind, fields, about)
         elif kind in TAKEN:
             state = self._state(about[0][0])
             if kind == "statement.embed":
@@ -182,6 +185,17 @@ class Reconciliation:
         if kind == "embedder":
             self._embedders.expect(body["digest"], f"embedder {body['digest'][:16]}", body)
 
+    def _take_key(
+        self, kind: str, fields: Mapping[str, Any], about: Sequence[tuple[int, int]]
+    ) -> None:
+        key_id = fields["key"]
+        if kind == "key.create":
+            made = {name: fields[name] for name in ("role", "expires_at", "quota")}
+            whose = about[0][0] if about else None
+            self._keys[key_id] = {**made, "subject": whose, "revoked_at": None}
+        else:
+            self._keys[key_id]["revoked_at"] = fields["revoked_at"]
+
     # Comparing
 
     def finish(self) -> None:
@@ -199,7 +213,7 @@ class Reconciliation:
         self._meet_policies()
         for expected in (
             self._statements, self._ends, self._vectors, self._decisions, self._proposals,
-            self._decided, self._policies, self._embedders,
+            self._decided, self._policies, self._embedders, self._met_keys(),
         ):  # fmt: skip
             expected.finish()
 
@@ -271,10 +285,21 @@ class Reconciliation:
                 called = f"embedder {row['digest'][:16]}"
                 self._embedders.meet(row["digest"], called, lambda r=row: r)
 
+    def _met_keys(self) -> _Expected:
+        """Compare what lets callers in; of its secret the events know nothing."""
+        expected = _Expected()
+        for key_id, value in self._keys.items():
+            expected.expect(key_id, f"the access key {key_id}", value)
+        query = select(api_keys).where(api_keys.c.tenant == self._snapshot.tenant)
+        for row in self._snapshot.execute(query):
+            expected.meet(row.id, f"the access key {row.id}", lambda r=row: _access(r))
+        return expected
+
 
 TAKEN = (
     "statement.put", "statement.supersede", "statement.retire", "statement.embed",
     "proposal.put", "proposal.confirm", "proposal.reject", "import", "policy", "embedder",
+    "key.create", "key.revoke",
 )  # fmt: skip
 """Types of events that say what became of rows."""
 
@@ -289,6 +314,12 @@ def _read(called: str, value: Callable[[], Value]) -> Value:
 
 def _hash(row: Row[Any], sealer: Sealer) -> str:
     return vectors.digest(vectors.opened(row, sealer)).hex()
+
+
+def _access(row: Row[Any]) -> dict[str, Any]:
+    """Give what the ledger keeps of an access key."""
+    when = {name: times.written(getattr(row, name)) for name in ("expires_at", "revoked_at")}
+    return {"role": row.role, "quota": row.quota, "subject": row.subject_key, **when}
 
 
 def _change(state: _State, revision: int, at: str) -> None:

@@ -25,11 +25,16 @@ from holdfast.memory.signer import Signer
 WATCHED = [
     schema.ledger, schema.payloads, schema.statements, schema.decisions, schema.weighed,
     schema.proposals, schema.policies, schema.subjects, schema.vectors, schema.embedders,
-    schema.subject_events, schema.tiles, schema.ledgers, schema.data_keys,
+    schema.subject_events, schema.tiles, schema.ledgers, schema.data_keys, schema.api_keys,
 ]  # fmt: skip
-COLUMNS = [(table, column) for table in WATCHED for column in table.columns]
-FREE = {("subjects", "key")}
-"""A number by which rows find each other: edited everywhere at once it would mean the same."""
+FREE = {"name", "hash", "created_at", "used_at"}
+"""Of an access key: what no event records, as docs/audit.md says."""
+COLUMNS = [
+    (table, column)
+    for table in WATCHED
+    for column in table.columns
+    if not (table is schema.api_keys and column.name in FREE)
+]
 
 
 def fill(hf: Holdfast) -> None:
@@ -53,6 +58,11 @@ def fill(hf: Holdfast) -> None:
     call = hf.audit.begin_call(hf.evidence(limit=1)[0].id, provider="p", model="m")
     hf.audit.end_call(call, model="m-1", response="yes")
     hf.retrieve(["acme", "gone"], "what will be erased")
+    for subject in ("ada", "gone"):
+        hf.access.create("a phone", role="personal", subject=subject)
+    made = hf.access.create("an application", role="app", expires_at="2030-01-01", quota=9)[0]
+    hf.access.rotate(made.id)
+    hf.access.revoke(hf.access.create("an auditor", role="auditor")[0].id)
     hf.erase("gone", reason="asked")
 
 
@@ -202,6 +212,7 @@ def columns_but(table: Table, *left_out: str) -> str:
         (schema.proposals, {"id": "'pr_another'"}),
         (schema.policies, {"position": "99999"}),
         (schema.subject_events, {"sequence": "99999", "place": "9"}),
+        (schema.api_keys, {"id": "'another'"}),
         (schema.tiles, {"number": "99"}),
         (schema.tiles, {"level": "9"}),
     ],
@@ -322,6 +333,17 @@ def test_a_payload_that_was_erased_and_is_put_back_is_found(target: Target) -> N
     )
     assert found is not None
     assert "it was erased, and its payload is there" in str(found.problem)
+
+
+@pytest.mark.parametrize(
+    "change", ["role = 'admin'", "revoked_at = NULL", "quota = NULL", "expires_at = NULL"]
+)
+def test_an_access_key_that_may_do_more_is_found_by_its_id(target: Target, change: str) -> None:
+    column = change.split()[0]
+    found = target.attack(f"UPDATE api_keys SET {change} WHERE {column} IS NOT NULL")
+    assert found is not None
+    assert str(found.failed_at).startswith("the access key ")
+    assert found.problem == "its row is not what the ledger recorded"
 
 
 def test_an_edit_names_the_leaf_or_the_row(target: Target) -> None:

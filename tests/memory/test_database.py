@@ -404,6 +404,7 @@ def test_the_parameters_of_a_failing_statement_are_hidden_from_every_traceback(
         ("attempt to write a readonly database", ReadOnlyError, "make it writable"),
         ("database is locked", LockedError, "try again"),
         ("disk I/O error", StorageError, "failing disk"),
+        ("Could not decode to UTF-8 column", DamagedError, "is no UTF-8: it was altered"),
         ("something else", StorageError, "OperationalError"),
     ],
 )

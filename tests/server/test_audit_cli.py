@@ -475,6 +475,11 @@ TAMPERED: dict[str, tuple[list[str], str, str]] = {
     "the number of leaves is no number": (
         ["UPDATE ledgers SET size = X'FF'"], "the ledger", "cannot be read",
     ),
+    "a key may do more": (
+        ["INSERT INTO api_keys (id, tenant, name, role, hash, created_at) "
+         "VALUES ('k', 'local', 'n', 'admin', X'00', 0)"],
+        "the access key k", "the ledger knows of no such row",
+    ),
     "leaves are exchanged": (
         ["UPDATE ledger SET position = -1 WHERE position = ?",
          "UPDATE ledger SET position = ? WHERE position = ? + 1",
