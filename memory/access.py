@@ -7,6 +7,7 @@ Functions never commit.
 """
 
 import base64
+import hashlib
 import re
 import secrets
 import zlib
@@ -64,9 +65,13 @@ def create(
         raise InvalidInputError("a personal key names its subject, and no other key does")
     found = None if subject is None else store.ensure_subject(tx, subject)
     key_id = new_id("ky")[3:]
-    fields = {"key": key_id, "role": role, "expires_at": times.written(expires_at), "quota": quota}
-    ledger.append(tx, "key.create", fields, subjects=[found.key] if found else [])
+    ledger.begin(tx)
     text, hashed = _new_text(tx, key_id)
+    fields = {
+        "key": key_id, "role": role, "expires_at": times.written(expires_at), "quota": quota,
+        "secret": secret_digest(hashed),
+    }  # fmt: skip
+    ledger.append(tx, "key.create", fields, subjects=[found.key] if found else [])
     row = {
         "id": key_id,
         "tenant": tx.tenant,
@@ -96,8 +101,13 @@ def _checksum(start: str) -> str:
 
 def _hash(snapshot: Snapshot, secret: str) -> bytes:
     data_key = ledger.tenant_key(snapshot)
-    assert data_key is not None  # making a key is an event
+    assert data_key is not None  # its ledger has begun
     return snapshot.sealer(data_key).keyed_hash(b"api key\n" + secret.encode())
+
+
+def secret_digest(hashed: bytes) -> str:
+    """Give what the ledger keeps of a secret: SHA-256 of its keyed hash, in hexadecimal."""
+    return hashlib.sha256(hashed).hexdigest()
 
 
 def authenticate(snapshot: Snapshot, text: str) -> Key | None:

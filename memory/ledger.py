@@ -165,6 +165,11 @@ def tenant_key(snapshot: Snapshot) -> str | None:
     return None if found is None else found[1]
 
 
+def begin(tx: Transaction) -> None:
+    """Make a tenant's ledger and its keys, where it has had no event."""
+    _log(tx)
+
+
 def log(snapshot: Snapshot) -> Log | None:
     """Read where a tenant's ledger stands; None before its first event."""
     row = snapshot.execute(select(ledgers).where(ledgers.c.tenant == snapshot.tenant)).first()

@@ -6,13 +6,13 @@ knows the tables and the events' fields, and nothing of trees or signatures.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Row, select
 
-from . import decisions, proposals, store, times, vectors, versions
+from . import access, decisions, proposals, store, times, vectors, versions
 from .canonical import canonical
 from .errors import DamagedError
 from .record import Snapshot
@@ -191,6 +191,8 @@ class Reconciliation:
         key_id = fields["key"]
         if kind == "key.create":
             made = {name: fields[name] for name in ("role", "expires_at", "quota")}
+            if "secret" in fields:  # not of keys that were made before it was kept
+                made["secret"] = fields["secret"]
             whose = about[0][0] if about else None
             self._keys[key_id] = {**made, "subject": whose, "revoked_at": None}
         else:
@@ -286,13 +288,14 @@ class Reconciliation:
                 self._embedders.meet(row["digest"], called, lambda r=row: r)
 
     def _met_keys(self) -> _Expected:
-        """Compare what lets callers in; of its secret the events know nothing."""
+        """Compare what lets callers in."""
         expected = _Expected()
         for key_id, value in self._keys.items():
             expected.expect(key_id, f"the access key {key_id}", value)
         query = select(api_keys).where(api_keys.c.tenant == self._snapshot.tenant)
         for row in self._snapshot.execute(query):
-            expected.meet(row.id, f"the access key {row.id}", lambda r=row: _access(r))
+            kept = self._keys.get(row.id, {})
+            expected.meet(row.id, f"the access key {row.id}", lambda r=row, k=kept: _access(r, k))
         return expected
 
 
@@ -316,10 +319,13 @@ def _hash(row: Row[Any], sealer: Sealer) -> str:
     return vectors.digest(vectors.opened(row, sealer)).hex()
 
 
-def _access(row: Row[Any]) -> dict[str, Any]:
+def _access(row: Row[Any], kept: Collection[str]) -> dict[str, Any]:
     """Give what the ledger keeps of an access key."""
     when = {name: times.written(getattr(row, name)) for name in ("expires_at", "revoked_at")}
-    return {"role": row.role, "quota": row.quota, "subject": row.subject_key, **when}
+    said = {"role": row.role, "quota": row.quota, "subject": row.subject_key}
+    if "secret" in kept:
+        said["secret"] = access.secret_digest(row.hash)
+    return {**said, **when}
 
 
 def _change(state: _State, revision: int, at: str) -> None:

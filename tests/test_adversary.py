@@ -27,7 +27,7 @@ WATCHED = [
     schema.proposals, schema.policies, schema.subjects, schema.vectors, schema.embedders,
     schema.subject_events, schema.tiles, schema.ledgers, schema.data_keys, schema.api_keys,
 ]  # fmt: skip
-FREE = {"name", "hash", "created_at", "used_at"}
+FREE = {"name", "created_at", "used_at"}
 """Of an access key: what no event records, as docs/audit.md says."""
 COLUMNS = [
     (table, column)
