@@ -127,11 +127,16 @@ def memory_items(split: str | None) -> dict[str, list[Item]]:
 
 
 def read_memories(split: str | None) -> Set:
-    """Ask whole memories what their own person or organisation asks."""
+    """Ask whole memories what their own person or organisation asks.
+
+    Of the ``test`` split without the prompts that were learnt from, asked of others.
+    """
     queries = [
         _labelled(memory["id"], prompt)
         for memory in _memories(split)
-        for prompt in memory["prompts"]
+        for prompt in (
+            labelled.unlearnt(memory["prompts"]) if split == "test" else memory["prompts"]
+        )
     ]
     return Set("memories", f"memories ({split or 'all'})", memory_items(split), queries)
 

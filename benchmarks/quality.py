@@ -114,16 +114,13 @@ def measure(arguments: argparse.Namespace, methods: Sequence[Ranker], say: Say) 
 def _measure_memories(
     ranked: Callable[[Set], Rankings], dense: Dense | None, report: dict[str, Any]
 ) -> None:
-    dev, others, *unseen = (
-        read(split)
-        for split in ("dev", "test")
-        for read in (datasets.read_memories, datasets.read_asked_of_others)
-    )
+    dev, others = datasets.read_memories("dev"), datasets.read_asked_of_others("dev")
+    unseen = datasets.read_memories("test")
     best: dict[str, float] = {}
     if dense is not None:
         train = datasets.read_memories("train")
         best[dense.name] = _best_threshold(train, dense.rank(train))
-    for items in (dev, others, *unseen):
+    for items in (dev, others, unseen):
         rankings = ranked(items)
         answerable = _answerable(items, rankings)
         report["ranking"] += ranking_rows(*answerable)
@@ -134,7 +131,7 @@ def _measure_memories(
         if items is dev:
             report["classes"] = class_rows(*answerable)
     if dense is not None:
-        report["cues"], missing = cues.measure([dev, others, *unseen], dense.vectors)
+        report["cues"], missing = cues.measure([dev, others, unseen], dense.vectors)
         report["skipped"] += [missing] if missing else []
 
 

@@ -8,6 +8,7 @@ the texts come from and what each file holds.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,8 @@ def memories(split: str, *, cued: bool = False) -> list[Bag]:
     """Give whole memories with what their own person or organisation asks.
 
     Args:
-        split: train, dev, or test: nothing is fitted on those, and nothing chosen.
+        split: train, dev, or test: nothing is fitted on those, and nothing chosen. What a
+            person of ``test`` asks and was asked of others to be learnt from is left out.
         cued: keep the older memories' prompts on which nothing bears, which can be told
             from the prompt alone (AUROC .96).
     """
@@ -104,8 +106,20 @@ def memories(split: str, *, cued: bool = False) -> list[Bag]:
         for memory in rows(name):
             if memory["split"] == split:
                 prompts = [p for p in memory["prompts"] if kept or p["relevant"]]
-                found.append(_memory(memory, prompts))
+                found.append(_memory(memory, unlearnt(prompts) if split == "test" else prompts))
     return found
+
+
+def unlearnt(prompts: Sequence[Row]) -> list[Row]:
+    """Leave out the prompts that were asked of memories that are learnt from."""
+    return [prompt for prompt in prompts if prompt["prompt"] not in _learnt()]
+
+
+@cache
+def _learnt() -> set[str]:
+    own = {p["prompt"] for name in MEMORIES for m in rows(name) if m["split"] == "train"
+           for p in m["prompts"]}  # fmt: skip
+    return own | {p for bag in asked_of_others("train") for p in bag.prompts}
 
 
 def asked_of_others(split: str) -> list[Bag]:

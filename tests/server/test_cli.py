@@ -194,7 +194,7 @@ def test_query_for_several_subjects_keeps_their_order(answer, nuts):
 
 def test_query_all_shows_every_candidate(run, answer):
     for number in range(6):
-        answer("add", f"My lucky number is {number}.", "--no-split")
+        answer("add", f"My lucky number is {number}.", "--no-split", "--scope", "topical")
     assert run("query", "primes", "--threshold", "1")[1].count("lucky") == 3
     assert run("query", "primes", "--threshold", "1", "--all")[1].count("lucky") == 6
 
