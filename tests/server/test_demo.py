@@ -13,7 +13,6 @@ EXPECTED = {
     "flour": "coeliac",
     "antibiotics": "No antibiotics without an examination",
     "wine": "stopped drinking",
-    "salmon": "fish and vegetables",
     "diagnosis": "I wrote what I had seen",
     "leg workout": "left knee",
     "Berlin": "the night train",
