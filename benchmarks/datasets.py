@@ -127,16 +127,11 @@ def memory_items(split: str | None) -> dict[str, list[Item]]:
 
 
 def read_memories(split: str | None) -> Set:
-    """Ask whole memories what their own person or organisation asks.
-
-    Of the ``test`` split without the prompts that were learnt from, asked of others.
-    """
+    """Ask whole memories what their own person or organisation asks (``labelled.asked``)."""
     queries = [
         _labelled(memory["id"], prompt)
         for memory in _memories(split)
-        for prompt in (
-            labelled.unlearnt(memory["prompts"]) if split == "test" else memory["prompts"]
-        )
+        for prompt in labelled.asked(memory)
     ]
     return Set("memories", f"memories ({split or 'all'})", memory_items(split), queries)
 

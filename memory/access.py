@@ -183,7 +183,7 @@ def rotate(tx: Transaction, key_id: str, *, overlap: int) -> tuple[Key, str]:
         tx, name=old.name, role=old.role, subject=old.subject, expires_at=expires, quota=old.quota
     )
     revoke(tx, key_id, at=times.now() + overlap * 1_000_000)
-    month = times.to_datetime(times.now()).strftime("%Y-%m")
+    month = times.this_month()
     if old.quota is not None and (done := counted(tx, key_id, month)):
         count(tx, {(made[0].id, month, BEFORE): done}, {})
     return made

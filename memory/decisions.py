@@ -9,13 +9,29 @@ from collections.abc import Sequence
 from sqlalchemy import insert, select
 
 from .canonical import canonical
-from .models import Decision, Weighed
+from .models import Decision, Statement, Weighed
 from .record import Snapshot, Transaction
 from .schema import decisions, statements, weighed
 from .store import as_known
 from .store import write as write_statements
 from .vectors import Embedded
 from .versions import Change, Draft, Subject, Version
+
+_BECAUSE = " Because: "
+
+
+def text_of(situation: str, choice: str, reason: str) -> str:
+    """Give the text of a decision that is embedded and shown: situation, choice and reason."""
+    return f"{_ended(situation)} Chosen: {_ended(choice)}{_BECAUSE}{_ended(reason)}"
+
+
+def is_whole(statement: Statement) -> bool:
+    """Tell a decision that is written by ``text_of`` from a sentence that is read as one."""
+    return statement.kind == "decision" and _BECAUSE in statement.text
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "!", "?", "…", "。")) else f"{text}."
 
 
 def write(

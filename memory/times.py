@@ -43,6 +43,11 @@ def written(micros: int | None) -> str | None:
     return None if micros is None else to_datetime(micros).isoformat()
 
 
+def this_month() -> str:
+    """Give the month, in UTC, as operations are counted by it: ``2026-11``."""
+    return to_datetime(now()).strftime("%Y-%m")
+
+
 def day_of(said: str) -> tuple[int, int] | None:
     """Give the first and the last microsecond of a bare day in ISO 8601, in UTC; None: it is none.
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ..memory import decisions
 from ..memory.models import Kind, Scope, Statement, Strength
 from ..memory.versions import Draft, Version
 from . import heads, relation
@@ -84,7 +85,7 @@ def pairs(library: Library, subject: str, new: Sequence[Draft], matrix: Int8) ->
     added = Texts([each.text for each in new], heads.vectors(matrix))
     held = Texts([v.statement.text for v in corpus.versions], heads.vectors(corpus.matrix))
     cosines = added.vectors @ held.vectors.T
-    cosines[:, [stands_aside(v.statement) for v in corpus.versions]] = -1
+    cosines[:, [decisions.is_whole(v.statement) for v in corpus.versions]] = -1
     near = [(i, j) for i, row in enumerate(cosines) for j in closest(row)]
     found = [
         (new[i], corpus.versions[j].statement, float(cosines[i, j]), told)
@@ -106,7 +107,7 @@ def among(
         trained: the heads for the vectors; None: rules tell it.
     """
     texts = Texts([statement.text for statement in statements], vectors)
-    decided = np.array([stands_aside(statement) for statement in statements], np.bool_)
+    decided = np.array([decisions.is_whole(statement) for statement in statements], np.bool_)
     near: list[tuple[int, int]] = []
     for start in range(0, len(statements), _ROWS):
         rows = vectors[start : start + _ROWS]
@@ -115,11 +116,6 @@ def among(
         cosines[decided[start : start + len(rows)]] = -1
         near += [(i, j) for i, row in enumerate(cosines, start) for j in closest(row[:i])]
     return compare(trained, texts, texts, near)
-
-
-def stands_aside(statement: Statement) -> bool:
-    """Tell whether it is a decision with situation, choice and reason, as ``decide`` writes it."""
-    return statement.kind == "decision" and " Because: " in statement.text
 
 
 def closest(cosines: Floats) -> list[int]:

@@ -47,6 +47,7 @@ MOST_NOISY = 2 * SHORT_WORDS
 LONGEST_WORD = 30
 """Signs of a word; what is longer is data."""
 MOST_NESTED = 3
+"""Depth to which brackets and tags in one another are taken out."""
 LEAST_SENTENCE = 4
 """Words; a shorter sentence goes with the one before it."""
 

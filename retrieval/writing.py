@@ -224,7 +224,7 @@ class Writer:
             for text, what in ((situation, "situation"), (choice, "choice"), (reason, "reason"))
         ]
         given = Attributes(kind="decision", strength="should", scope="topical")
-        new = _draft(decision_text(*parts), given)
+        new = _draft(decisions.text_of(*parts), given)
         with self._record.snapshot() as snapshot:
             found = store.subject(snapshot, subject)
             if found is not None and (old := _same_decision(snapshot, found, parts)):
@@ -382,15 +382,6 @@ def _same_decision(snapshot: Snapshot, found: Subject, parts: Sequence[str]) -> 
         if [old.situation, old.choice, old.reason] == list(parts):
             return old
     return None
-
-
-def decision_text(situation: str, choice: str, reason: str) -> str:
-    """Give the text of a decision that is embedded and shown: situation, choice and reason."""
-    return f"{_ended(situation)} Chosen: {_ended(choice)} Because: {_ended(reason)}"
-
-
-def _ended(text: str) -> str:
-    return text if text.endswith((".", "!", "?", "…", "。")) else f"{text}."
 
 
 def _check_own_word(source: str) -> None:

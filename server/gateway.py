@@ -205,17 +205,13 @@ class Gateway:
                         yield ready
             await call.end(replace(outcome, error=BROKEN_OFF), digest.hexdigest())
             yield protocol.error_event(BROKEN_OFF)
-        except (RefusedError, HoldfastError) as error:
-            if call.span:
-                call.span.failed(error)
-            if not call.ended:
-                await call.end(replace(outcome, error=_why(error)), digest.hexdigest())
-            yield protocol.error_event(_why(error))
         except Exception as error:
             if call.span:
                 call.span.failed(error)
             await call.end(replace(outcome, error=_why(error)), digest.hexdigest())
-            raise
+            if not isinstance(error, (RefusedError, HoldfastError)):
+                raise
+            yield protocol.error_event(_why(error))
         finally:
             await call.end(replace(outcome, error=LEFT), digest.hexdigest())
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..memory import times
 from ..memory.models import ROLES, Key, Role
 from .options import Commands, Door, common
 from .render import Page, plain_value, shown_time
@@ -67,7 +68,7 @@ def create(
 @click.pass_obj
 def list_(door: Door, tenant: str | None) -> None:
     """List the keys, with what each has done this month."""
-    month = datetime.now(UTC).strftime("%Y-%m")
+    month = times.this_month()
     with _access(door, tenant, read_only=True) as access:
         used, found = access.usage(month), access.keys()
     done = {key.id: Counter[str]() for key in found}

@@ -8,7 +8,6 @@ import logging
 import threading
 import time
 from collections import Counter
-from datetime import UTC, datetime
 
 from ..memory import times
 from ..memory.errors import HoldfastError
@@ -54,7 +53,7 @@ class Meter:
         """
         if caller.key_id == "local":
             return
-        month = datetime.now(UTC).strftime("%Y-%m")
+        month = times.this_month()
         with self._lock:
             self._check_rate(caller)
             if caller.quota is not None:

@@ -1,7 +1,6 @@
 """The page's view of keys and what they have done, for admins."""
 
 from collections import defaultdict
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -69,7 +68,7 @@ def _keys(
 ) -> Response:  # fmt: skip
     access = visit.asking.engine.access
     visit.asking.service.meter.flush()
-    now, this_month = times.now(), datetime.now(UTC).strftime("%Y-%m")
+    now, this_month = times.now(), times.this_month()
     month = visit.form.given("month") or this_month
     used = access.usage()
     months = sorted({row["month"] for row in used} | {this_month}, reverse=True)

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..memory import decisions
 from ..memory.errors import ErasedError, InvalidInputError, NotFoundError
 from ..memory.models import Proposal
 from ..retrieval.engine import Holdfast
-from ..retrieval.writing import decision_text
 from .auth import NO_SUBJECT, Caller, Permission
 from .client import Remote
 from .problems import problem_of
@@ -197,7 +197,7 @@ def propose(session: Session, given: Propose) -> Proposed:
 
 def record(session: Session, given: Record) -> Proposed:
     """Keep a decision that a model saw the person take, until they confirm it."""
-    text = decision_text(given.situation.strip(), given.choice.strip(), given.reason.strip())
+    text = decisions.text_of(given.situation.strip(), given.choice.strip(), given.reason.strip())
     made = session.engine.propose(
         session.subject(given.subject), text, source=SOURCE, kind="decision", strength="should",
         scope="topical", split=False,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fakes import FakeEmbedder
 from hypothesis import settings
+from upstreams import Upstream
 
 from holdfast import Holdfast, Settings
 from holdfast.memory.chroma import ChromaVectors
@@ -42,6 +43,13 @@ def _left_behind() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         gc.collect()
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    """A provider on loopback."""
+    with Upstream() as up:
+        yield up
 
 
 @pytest.fixture

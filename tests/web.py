@@ -1,11 +1,13 @@
 """A server of ours in a thread, on a real socket: streams and hang-ups are what they are."""
 
+import json
 import logging
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 import uvicorn
 from conftest import open_with
 from fakes import FakeEmbedder
+from upstreams import Upstream
 
 from holdfast import Holdfast
 from holdfast.server.app import create_app
@@ -52,6 +55,20 @@ CLIENTS = (
     "httpx", "httpcore", "httpx2", "httpcore2", "schemathesis", "hypothesis", "urllib3",
 )  # fmt: skip
 """Loggers of this process that are not the server's."""
+
+
+@dataclass
+class GatewayDoor:
+    """A gateway with an upstream behind it, and a key for it; tests add how they ask."""
+
+    hf: Holdfast
+    url: str
+    up: Upstream
+    key: str
+
+    def sent(self) -> Any:
+        """Give the body that came to the upstream last."""
+        return json.loads(self.up.requests[-1]["body"])
 
 
 class Kept(logging.Handler):

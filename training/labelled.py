@@ -105,33 +105,35 @@ def memories(split: str, *, cued: bool = False) -> list[Bag]:
         kept = cued or name != MEMORIES[0]
         for memory in rows(name):
             if memory["split"] == split:
-                prompts = [p for p in memory["prompts"] if kept or p["relevant"]]
-                found.append(_memory(memory, unlearnt(prompts) if split == "test" else prompts))
+                prompts = [p for p in asked(memory) if kept or p["relevant"]]
+                found.append(_memory(memory, prompts))
     return found
 
 
-def unlearnt(prompts: Sequence[Row]) -> list[Row]:
-    """Leave out the prompts that were asked of memories that are learnt from."""
+def asked(memory: Row) -> list[Row]:
+    """Give a memory's own prompts: of one of ``test`` those that were not learnt from."""
+    prompts: list[Row] = memory["prompts"]
+    if memory["split"] != "test":
+        return prompts
     return [prompt for prompt in prompts if prompt["prompt"] not in _learnt()]
 
 
 @cache
 def _learnt() -> set[str]:
-    own = {p["prompt"] for name in MEMORIES for m in rows(name) if m["split"] == "train"
-           for p in m["prompts"]}  # fmt: skip
-    return own | {p for bag in asked_of_others("train") for p in bag.prompts}
+    bags = [*memories("train", cued=True), *asked_of_others("train")]
+    return {prompt for bag in bags for prompt in bag.prompts}
 
 
 def asked_of_others(split: str) -> list[Bag]:
     """Give memories with natural requests of other persons, labelled anew for this memory."""
-    asked: dict[str, list[Row]] = {}
+    by_memory: dict[str, list[Row]] = {}
     for row in rows("asked_of_others.jsonl"):
-        asked.setdefault(row["memory"], []).append(row)
+        by_memory.setdefault(row["memory"], []).append(row)
     return [
-        _memory(memory, asked[memory["id"]])
+        _memory(memory, by_memory[memory["id"]])
         for name in MEMORIES
         for memory in rows(name)
-        if memory["split"] == split and memory["id"] in asked
+        if memory["split"] == split and memory["id"] in by_memory
     ]
 
 

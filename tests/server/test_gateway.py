@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -17,9 +16,8 @@ import openai
 import pytest
 from starlette.requests import ClientDisconnect
 from upstreams import Upstream
-from web import serving
+from web import GatewayDoor, serving
 
-from holdfast import Holdfast
 from holdfast.memory import turns
 from holdfast.memory.errors import StorageError, StorageFullError
 from holdfast.retrieval.context import CLOSING, OPENING
@@ -58,14 +56,8 @@ def _closing() -> Iterator[None]:
         CLIENTS.pop().close()
 
 
-@dataclass
-class Door:
+class Door(GatewayDoor):
     """A gateway with an upstream behind it, and somebody who may act for others."""
-
-    hf: Holdfast
-    url: str
-    up: Upstream
-    key: str
 
     @property
     def headers(self) -> dict[str, str]:
@@ -101,21 +93,11 @@ class Door:
             timeout=60,
         )
 
-    def sent(self) -> Any:
-        """What came to the upstream last."""
-        return json.loads(self.up.requests[-1]["body"])
-
     def outcomes(self) -> list[dict[str, Any]]:
         return [e.payload for e in self.hf.audit.events(types=["call.outcome"], limit=None)]
 
     def outcome(self) -> dict[str, Any]:
         return self.outcomes()[0]
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as up:
-        yield up
 
 
 def routes(up: Upstream) -> dict[str, Any]:

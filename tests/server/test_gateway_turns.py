@@ -2,16 +2,14 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from upstreams import Upstream
-from web import serving
+from web import GatewayDoor, serving
 
-from holdfast import Holdfast
 from holdfast.retrieval.context import OPENING
 
 BLUNT = "Be blunt with me."
@@ -21,14 +19,8 @@ PATHS = {"chat": "/chat/completions", "responses": "/responses", "messages": "/m
 Items = list[dict[str, Any]]
 
 
-@dataclass
-class Door:
+class Door(GatewayDoor):
     """A gateway with an upstream behind it, and a key of ada's."""
-
-    hf: Holdfast
-    url: str
-    up: Upstream
-    key: str
 
     def ask(self, protocol: str, items: Items, **more: Any) -> httpx.Response:
         body = {"model": "echo", "input" if protocol == "responses" else "messages": items, **more}
@@ -37,15 +29,10 @@ class Door:
         headers = {"x-holdfast-key": self.key, "anthropic-version": "2023-06-01"}
         return httpx.post(f"{self.url}/v1{PATHS[protocol]}", json=body, headers=headers)
 
-    def sent(self) -> Items:
-        body = json.loads(self.up.requests[-1]["body"])
+    def items(self) -> Items:
+        """What came to the upstream last, without what is not the conversation."""
+        body = self.sent()
         return body["input"] if "input" in body else body["messages"]
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as up:
-        yield up
 
 
 @pytest.fixture
@@ -121,7 +108,7 @@ def test_a_turn_that_only_shows_something_gets_what_always_counts(
     answer = door.ask(protocol, [{"role": "user", "content": [part]}])
     assert answer.headers["x-holdfast-status"] == "injected"
     assert answer.headers["x-holdfast-injected"] == "1"
-    first = door.sent()
+    first = door.items()
     assert first[0]["content"][0] == part
     kind = "input_text" if protocol == "responses" else "text"
     assert [each["type"] for each in first[0]["content"][1:]] == [kind]
@@ -134,7 +121,7 @@ def test_a_turn_that_only_shows_something_gets_what_always_counts(
         {"role": "user", "content": "May I eat nuts?"},
     ]  # fmt: skip
     door.ask(protocol, conversation)
-    assert door.sent()[:2] == [*first, conversation[1]]
+    assert door.items()[:2] == [*first, conversation[1]]
 
 
 MARK = {"cache_control": {"type": "ephemeral"}}
@@ -152,7 +139,7 @@ def test_a_turn_keeps_its_block_when_the_mark_of_the_cache_moves_on(door: Door, 
     parts = FORMS["in a part"] if isinstance(content, str) else content
     marked = [*parts[:-1], {**parts[-1], **MARK}]  # type: ignore[dict-item]
     door.ask("messages", [{"role": "user", "content": marked}])
-    first = door.sent()[0]["content"]
+    first = door.items()[0]["content"]
     assert OPENING in json.dumps(first)
     conversation = [
         {"role": "user", "content": content},
@@ -160,7 +147,7 @@ def test_a_turn_keeps_its_block_when_the_mark_of_the_cache_moves_on(door: Door, 
         {"role": "user", "content": [{"type": "text", "text": "And nuts in bread?", **MARK}]},
     ]
     door.ask("messages", conversation)
-    again = door.sent()[0]["content"]
+    again = door.items()[0]["content"]
     assert as_read(again) == as_read(first)
     assert OPENING in json.dumps(again)
     conversation[2]["content"] = "And nuts in bread?"
@@ -168,10 +155,10 @@ def test_a_turn_keeps_its_block_when_the_mark_of_the_cache_moves_on(door: Door, 
     conversation += [{"role": "assistant", "content": [use]},
                      {"role": "user", "content": [{**TOOL_RESULT, **MARK}]}]  # fmt: skip
     size = len(door.hf.evidence("ada"))
-    second = door.sent()[2]["content"]
+    second = door.items()[2]["content"]
     door.ask("messages", conversation)
-    assert as_read(door.sent()[0]["content"]) == as_read(first)
-    assert as_read(door.sent()[2]["content"]) == as_read(second)
+    assert as_read(door.items()[0]["content"]) == as_read(first)
+    assert as_read(door.items()[2]["content"]) == as_read(second)
     assert len(door.hf.evidence("ada")) == size
 
 

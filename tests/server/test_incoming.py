@@ -18,9 +18,8 @@ import pytest
 from fastapi import Request, Response
 from starlette.datastructures import Headers
 from upstreams import Upstream
-from web import serving
+from web import GatewayDoor, serving
 
-from holdfast import Holdfast
 from holdfast.retrieval.context import OPENING
 from holdfast.server import gate, incoming
 from holdfast.server.protocols import INTERNAL, LEFT
@@ -35,13 +34,9 @@ CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 
 
 @dataclass
-class Door:
+class Door(GatewayDoor):
     """A gateway that has keys for its upstream, and a key for it."""
 
-    hf: Holdfast
-    url: str
-    up: Upstream
-    key: str
     headers: dict[str, str] = field(default_factory=dict[str, str])
 
     def get(self, path: str, **headers: str) -> httpx.Response:

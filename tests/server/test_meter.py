@@ -11,6 +11,7 @@ from conftest import open_with
 from fakes import FakeEmbedder
 
 from holdfast import Holdfast, NotFoundError
+from holdfast.memory import times
 from holdfast.memory.errors import StorageFullError
 from holdfast.memory.models import ROLES
 from holdfast.server import meter as meters
@@ -108,22 +109,13 @@ def test_a_quota_begins_anew_each_month(
 ) -> None:
     bound = caller(fake, quota=1)
     for month in (11, 12):
-        moment = datetime(2026, month, 30, 23, 59, tzinfo=UTC)
-        monkeypatch.setattr(meters, "datetime", _clock(moment))
+        moment = times.to_micros(datetime(2026, month, 30, 23, 59, tzinfo=UTC))
+        monkeypatch.setattr(times, "now", lambda at=moment: at)
         meter.admit(bound, "add")
         with pytest.raises(RefusedError):
             meter.admit(bound, "add")
     meter.flush()
     assert [each["month"] for each in fake.access.usage()] == ["2026-11", "2026-12"]
-
-
-def _clock(moment: datetime) -> Any:
-    class Clock(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> datetime:
-            return moment
-
-    return Clock
 
 
 def test_many_threads_get_no_more_than_the_quota(fake: Holdfast, meter: Meter, month: str) -> None:

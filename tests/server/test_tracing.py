@@ -21,7 +21,7 @@ from collectors import Collector, collecting, silent, traced
 from mcp import Client, StdioServerParameters
 from servers import free_port
 from upstreams import Upstream
-from web import serving
+from web import GatewayDoor, serving
 
 from holdfast import Holdfast, HoldfastError
 from holdfast.memory.errors import ConfigurationError, StorageError
@@ -42,14 +42,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # of clients
 
 
 @dataclass
-class Door:
+class Door(GatewayDoor):
     """A server whose spans go to a collector, with an upstream behind it."""
 
-    hf: Holdfast
-    url: str
-    key: str
     statement: str
-    up: Upstream
 
     @property
     def headers(self) -> dict[str, str]:
@@ -76,12 +72,6 @@ class Door:
         )
 
 
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as up:
-        yield up
-
-
 @contextmanager
 def opened(path: Path, up: Upstream, **settings: Any) -> Iterator[Door]:
     up.requests.clear()
@@ -91,7 +81,7 @@ def opened(path: Path, up: Upstream, **settings: Any) -> Iterator[Door]:
     ):
         (statement,) = hf.add(SUBJECT, NUTS)
         _, key = hf.access.create("a test", role="app")
-        yield Door(hf, url, key, statement.id, up)
+        yield Door(hf, url, up, key, statement.id)
 
 
 @pytest.fixture
