@@ -1,9 +1,9 @@
 """A request → the segments that stand for it, with their vectors: which of its sentences ask.
 
-Among the sentences of a long turn, or of one with several, a linear head on the embedding
-tells what is asked from what is told, pasted or pretended; the best few count whole, with
-their neighbours and their paragraph. A short turn counts as a whole, and where part of it only
-tells, what asks counts by itself too. Where a sentence would undo what is kept ("ignore my
+Among the sentences of a long turn a linear head on the embedding tells what is asked from what
+is told, pasted or pretended; the best few count whole, with their neighbours and their
+paragraph. A short turn counts as a whole, and where a sentence of it has nothing to do with the
+rest, what asks counts by itself too. Where a sentence would undo what is kept ("ignore my
 preferences"), the turn also counts without it, and from and up to each other sentence: so
 neither it nor what is pasted with it can push a statement down. Without heads for the embedder
 the segments are those that rules pick (``request``).
@@ -22,6 +22,9 @@ from .scoring import Int8
 
 ASKS = 2
 """Sentences of a request that are taken to ask."""
+APART = 50
+"""Times that the odds of asking are raised of what stands in a short line of a long turn: who
+pastes a page writes what they want above it, below it, or between, in a line of its own."""
 TOLD_BELOW = 0.5
 """Chance of asking below which a sentence only tells, or was pasted."""
 UNDOING_FROM = 0.5
@@ -30,6 +33,9 @@ DOUBTED_FROM = 0.25
 """Chance of it from which a turn of at most ``MOST_RUNS`` sentences also counts from each of
 them to its end, and from its beginning up to each."""
 MOST_RUNS = 8
+FOREIGN = 0.15
+"""Cosine to every other sentence of a short turn below which one was pasted, or is to distract:
+what asks then counts by itself. In a story that leads up to a request it would only mislead."""
 CUTS = 6
 """Parts of a sentence that would undo: how it begins and how it ends may not."""
 LEAST_CUT = 8
@@ -66,13 +72,17 @@ def hear(asked: Request, embedder: Embedder) -> Heard:
     doubted = {s for s in sentences if undone[s] >= DOUBTED_FROM}
     saved = {s: _saved(s, head, embed) for s in undoing}
     chances = head.ask(read)
-    order: list[int] = np.argsort(-chances, kind="stable").tolist()
+    apart = {s for turn in asked.turns for s in turn.apart}
+    odds = chances / (1 - chances + 1e-9) * [APART if s in apart else 1 for s in sentences]
+    order: list[int] = np.argsort(-odds, kind="stable").tolist()
     best = set([sentences[i] for i in order if sentences[i] not in undoing][:ASKS])
     told = {s for s, chance in zip(sentences, chances, strict=True) if chance < TOLD_BELOW}
     weights: dict[str, int] = {}
     for turn in asked.turns:
-        around = _around(turn, saved) if doubted.intersection(turn.sentences) else []
-        for text, weight in [*_pieces(turn, best, told), *around]:
+        is_doubted = not doubted.isdisjoint(turn.sentences)
+        around = _around(turn, saved) if is_doubted else []
+        is_mixed = is_doubted or _holds_foreign(turn, known)
+        for text, weight in [*_pieces(turn, best, told if is_mixed else set()), *around]:
             counts = weight * turn.weight // WHOLE
             weights[text] = max(counts, weights.get(text, 0))
     missing = [text for text in weights if text not in known]
@@ -110,6 +120,16 @@ def _around(turn: Turn, saved: Mapping[str, Sequence[str]]) -> list[tuple[str, i
             if 0 < sum(len(s.split()) for s in run) <= SHORT_WORDS:
                 runs[" ".join(run)] = WHOLE
     return list(runs.items())
+
+
+def _holds_foreign(turn: Turn, known: Mapping[str, Int8]) -> bool:
+    """Tell whether a sentence of a short turn has nothing to do with any other of it."""
+    if turn.whole is None or turn.weight < WHOLE or len(turn.sentences) < 2:
+        return False
+    own = heads.vectors(np.stack([known[sentence] for sentence in turn.sentences]))
+    alike = own @ own.T
+    np.fill_diagonal(alike, -1)
+    return bool(alike.max(axis=1).min() < FOREIGN)
 
 
 def _pieces(turn: Turn, best: set[str], told: set[str]) -> list[tuple[str, int]]:

@@ -13,6 +13,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from ..memory.errors import InvalidInputError
@@ -46,6 +47,8 @@ MOST_NOISY = 2 * SHORT_WORDS
 """Words of a turn that also counts without what is not legible."""
 LONGEST_WORD = 30
 """Signs of a word; what is longer is data."""
+MOST_REPEATED = 2
+"""Times that a word may stand in a row; more of it says nothing."""
 MOST_NESTED = 3
 """Depth to which brackets and tags in one another are taken out."""
 LEAST_SENTENCE = 4
@@ -89,6 +92,8 @@ class Turn:
     sentences: tuple[str, ...]
     paragraphs: tuple[str, ...]
     """Those of several sentences that are short enough to count in one piece."""
+    apart: frozenset[str]
+    """Of a long turn the sentences that stand in a short line of their own."""
     weight: int
     """What it counts, in thousandths."""
 
@@ -142,7 +147,8 @@ def parse(request: str | Messages) -> Request:
 
 
 def legible(text: str) -> str:
-    """Leave out what nobody reads as words: tags, code, and scripts other than Latin.
+    """Leave out what nobody reads as words: tags, code, one word again and again, and scripts
+    other than Latin.
 
     A text of which three quarters are in another script keeps it.
     """
@@ -153,14 +159,16 @@ def legible(text: str) -> str:
     letters = [sign for word in kept for sign in word if sign.isalpha()]
     if 4 * sum(map(_is_latin, letters)) > len(letters):
         kept = [w for w in kept if all(_is_latin(sign) for sign in w if sign.isalpha())]
-    return " ".join(kept)
+    runs = [list(run) for _, run in groupby(kept, str.casefold)]
+    return " ".join(word for run in runs if len(run) <= MOST_REPEATED for word in run)
 
 
 def _versions(turn: str) -> list[str]:
     """Give a turn, and what of it is legible where that is less, so that noise hides nothing."""
     if len(turn.split()) > MOST_NOISY:
         return [turn]
-    return [turn, left] if (left := legible(turn)) and left.split() != turn.split() else [turn]
+    left = legible(turn)
+    return [turn, left] if words(left) and left.split() != turn.split() else [turn]
 
 
 def _is_word(text: str) -> bool:
@@ -188,7 +196,7 @@ def _pieces_of(turn: str, weight: int) -> Turn:
     plain = turn.split()
     whole = " ".join(plain) if _is_short(turn, plain) else None
     if whole is not None and _SENTENCE_END.search(turn) is None:
-        return Turn(turn, whole, (whole,), (), weight)
+        return Turn(turn, whole, (whole,), (), frozenset(), weight)
     lines = [line for line in turn.splitlines() if line.strip()]
     told = [_sentences(line) for line in lines]
     paragraphs = [
@@ -199,7 +207,13 @@ def _pieces_of(turn: str, weight: int) -> Turn:
     sentences = list(dict.fromkeys(sentence for own in told for sentence in own))
     step = -(-len(sentences) // MOST_SENTENCES) or 1
     spread = (*sentences[:-1:step], *sentences[-1:])
-    return Turn(turn, whole, spread, tuple(dict.fromkeys(paragraphs)), weight)
+    apart = frozenset(
+        sentence
+        for line, own in zip(lines, told, strict=True)
+        if whole is None and _is_short(line, line.split())
+        for sentence in own
+    )
+    return Turn(turn, whole, spread, tuple(dict.fromkeys(paragraphs)), apart, weight)
 
 
 def _is_short(turn: str, plain: Sequence[str]) -> bool:

@@ -149,11 +149,12 @@ def losses(model: SentenceTransformer, calibrated: Calibrated, batch: Sequence[B
     return Losses(contrast(1), contrast(0), mean(labelled_pairs), mean(across))
 
 
-def training_bags() -> list[Bag]:
-    """Give all bags that are learnt from, whole."""
+def training_bags(*, mined: bool = False) -> list[Bag]:
+    """Give all bags that are learnt from, whole; the mined requests are not, unless asked for."""
     return [
         *labelled.scenes(), *labelled.memories("train", cued=True),
         *labelled.asked_of_others("train"), *labelled.groups(),
+        *(labelled.asked_of_others("train", "mined.jsonl") if mined else ()),
     ]  # fmt: skip
 
 
@@ -261,10 +262,11 @@ def main() -> None:
     parser.add_argument("--moral-stories", type=Path, metavar="FILE", help="train_pairs.jsonl")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--share", type=float, default=SHARE)
+    parser.add_argument("--mined", action="store_true", help="learn from mined.jsonl too")
     arguments = parser.parse_args()
     folder = str(official_weights())
     model = SentenceTransformer(folder, device="cpu")
-    bags = training_bags()
+    bags = training_bags(mined=arguments.mined)
     moral = moral_bags(arguments.moral_stories) if arguments.moral_stories else []
     tune(model, bags, moral, epochs=arguments.epochs)
     official = SentenceTransformer(folder, device="cpu")

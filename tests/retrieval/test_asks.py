@@ -46,12 +46,35 @@ def test_what_asks_is_found_among_much_that_is_told(embedder: BundledEmbedder, p
     assert len(weights) < 10, "what is only told is left out"
 
 
-def test_what_asks_in_a_short_turn_counts_by_itself_where_the_rest_tells(
+def test_a_line_of_its_own_between_pasted_pages_is_what_asks(
+    embedder: BundledEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = [
+        "Could you tell us when the pump will run again?",
+        "What should we do about the gate?",
+        "Can you recommend somebody for the culvert?",
+    ]
+    page = " ".join([*TOLD, *theirs, *TOLD, *TOLD])
+    line = "palermo, friday, sweet things for my mother"
+    asked = parse(f"{page}\n\n{line}\n\n{page}")
+
+    def heard() -> set[str]:
+        return {s.text for s in asks.hear(asked, embedder).segments if s.weight == 1000}
+
+    assert line in heard()
+    monkeypatch.setattr(asks, "APART", 1)
+    assert line not in heard(), "by its words alone it asks less than what was pasted"
+
+
+def test_what_asks_in_a_short_turn_counts_by_itself_where_the_rest_is_about_something_else(
     embedder: BundledEmbedder,
 ) -> None:
     text = f"{TOLD[0]} {ASK}"
     weights = {s.text: s.weight for s in asks.hear(parse(text), embedder).segments}
     assert weights == {text: 1000, ASK: 1000}
+    story = f"My mother turns eighty and we eat our way through Sicily. {ASK}"
+    weights = {s.text: s.weight for s in asks.hear(parse(story), embedder).segments}
+    assert weights == {story: 1000}, "it leads up to what is asked"
     both = f"{ASK} Which of them keep for a day on the train?"
     weights = {s.text: s.weight for s in asks.hear(parse(both), embedder).segments}
     assert weights == {both: 1000}, "all of it asks"

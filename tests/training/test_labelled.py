@@ -42,7 +42,9 @@ def test_labels_of_memories_name_their_topical_statements(name: str) -> None:
             assert {scopes[i] for i in prompt["relevant"]} <= {"topical"}
 
 
-@pytest.mark.parametrize("name", ["asked_of_others.jsonl", "conversations.jsonl", "asks.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["asked_of_others.jsonl", "mined.jsonl", "conversations.jsonl", "asks.jsonl"]
+)
 def test_what_is_asked_of_a_memory_is_labelled_with_its_topical_statements(name: str) -> None:
     scopes = {
         (memory["id"], s["id"]): s["scope"]
@@ -60,7 +62,8 @@ def test_what_is_asked_of_a_memory_is_labelled_with_its_topical_statements(name:
 def test_nothing_asked_of_a_memory_that_is_reported_on_is_learnt_from(split: str) -> None:
     dev, train = labelled.memories(split, cued=True), labelled.memories("train", cued=True)
     learnt = {plain(p) for bag in train for p in bag.prompts}
-    learnt |= {plain(p) for bag in labelled.asked_of_others("train") for p in bag.prompts}
+    for name in ("asked_of_others.jsonl", "mined.jsonl"):
+        learnt |= {plain(p) for bag in labelled.asked_of_others("train", name) for p in bag.prompts}
     learnt |= {plain(p) for bag in labelled.scenes() for p in bag.prompts}
     others = labelled.asked_of_others("dev") if split == "dev" else []
     asked = [plain(p) for bag in (*dev, *others) for p in bag.prompts]
