@@ -71,6 +71,7 @@ def hear(asked: Request, embedder: Embedder) -> Heard:
     undoing = {s for s in sentences if undone[s] >= UNDOING_FROM}
     doubted = {s for s in sentences if undone[s] >= DOUBTED_FROM}
     saved = {s: _saved(s, head, embed) for s in undoing}
+    read_of = dict(zip(sentences, read, strict=True))
     chances = head.ask(read)
     apart = {s for turn in asked.turns for s in turn.apart}
     odds = chances / (1 - chances + 1e-9) * [APART if s in apart else 1 for s in sentences]
@@ -81,7 +82,7 @@ def hear(asked: Request, embedder: Embedder) -> Heard:
     for turn in asked.turns:
         is_doubted = not doubted.isdisjoint(turn.sentences)
         around = _around(turn, saved) if is_doubted else []
-        is_mixed = is_doubted or _holds_foreign(turn, known)
+        is_mixed = is_doubted or _holds_foreign(turn, read_of)
         for text, weight in [*_pieces(turn, best, told if is_mixed else set()), *around]:
             counts = weight * turn.weight // WHOLE
             weights[text] = max(counts, weights.get(text, 0))
@@ -122,11 +123,11 @@ def _around(turn: Turn, saved: Mapping[str, Sequence[str]]) -> list[tuple[str, i
     return list(runs.items())
 
 
-def _holds_foreign(turn: Turn, known: Mapping[str, Int8]) -> bool:
+def _holds_foreign(turn: Turn, read: Mapping[str, heads.Floats]) -> bool:
     """Tell whether a sentence of a short turn has nothing to do with any other of it."""
     if turn.whole is None or turn.weight < WHOLE or len(turn.sentences) < 2:
         return False
-    own = heads.vectors(np.stack([known[sentence] for sentence in turn.sentences]))
+    own = np.stack([read[sentence] for sentence in turn.sentences])
     alike = own @ own.T
     np.fill_diagonal(alike, -1)
     return bool(alike.max(axis=1).min() < FOREIGN)

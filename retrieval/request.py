@@ -199,21 +199,13 @@ def _pieces_of(turn: str, weight: int) -> Turn:
         return Turn(turn, whole, (whole,), (), frozenset(), weight)
     lines = [line for line in turn.splitlines() if line.strip()]
     told = [_sentences(line) for line in lines]
-    paragraphs = [
-        " ".join(line.split())
-        for line, own in zip(lines, told, strict=True)
-        if len(own) > 1 and _is_short(line, line.split())
-    ]
+    short = [pair for pair in zip(lines, told, strict=True) if _is_short(pair[0], pair[0].split())]
+    paragraphs = [" ".join(line.split()) for line, own in short if len(own) > 1]
+    apart = () if whole is not None else (sentence for _, own in short for sentence in own)
     sentences = list(dict.fromkeys(sentence for own in told for sentence in own))
     step = -(-len(sentences) // MOST_SENTENCES) or 1
     spread = (*sentences[:-1:step], *sentences[-1:])
-    apart = frozenset(
-        sentence
-        for line, own in zip(lines, told, strict=True)
-        if whole is None and _is_short(line, line.split())
-        for sentence in own
-    )
-    return Turn(turn, whole, spread, tuple(dict.fromkeys(paragraphs)), apart, weight)
+    return Turn(turn, whole, spread, tuple(dict.fromkeys(paragraphs)), frozenset(apart), weight)
 
 
 def _is_short(turn: str, plain: Sequence[str]) -> bool:

@@ -124,15 +124,15 @@ def _learnt() -> set[str]:
     return {prompt for bag in bags for prompt in bag.prompts}
 
 
-def asked_of_others(split: str, name: str = "asked_of_others.jsonl") -> list[Bag]:
+def asked_of_others(split: str, file: str = "asked_of_others.jsonl") -> list[Bag]:
     """Give memories with natural requests of other persons, labelled anew for this memory.
 
     Args:
         split: of the memories.
-        name: of the file with the requests; another one is ``mined.jsonl``.
+        file: with the requests; another one is ``mined.jsonl``.
     """
     by_memory: dict[str, list[Row]] = {}
-    for row in rows(name):
+    for row in rows(file):
         by_memory.setdefault(row["memory"], []).append(row)
     return [
         _memory(memory, by_memory[memory["id"]])
