@@ -15,7 +15,7 @@ from ..memory import bundle, ledger, rotation, times, timestamps
 from ..memory.checkpoint import Checkpoint
 from ..memory.errors import InvalidInputError, NotFoundError
 from ..memory.keys import KeySource
-from ..memory.models import EventType, Evidence
+from ..memory.models import EVENT_TYPES, EventType, Evidence
 from ..memory.record import Record
 from ..memory.signer import Signer, public_key
 from ..memory.times import Time
@@ -70,6 +70,9 @@ class Audit:
             before: only those whose place in the ledger (``Evidence.index``) is below this;
                 None: from the newest.
             limit: at most so many; None: all.
+
+        Raises:
+            InvalidInputError: a type that no event has, or a number out of its range.
         """
         for what, given in (("limit", limit), ("before", before)):
             if given is not None and (type(given) is not int or not 0 <= given <= MOST_NUMBER):
@@ -78,6 +81,8 @@ class Audit:
                 )
         subject = None if subject is None else name(subject, "subject")
         wanted = None if types is None else ids(types, "types")
+        if not set(EVENT_TYPES).issuperset(wanted or ()):
+            raise InvalidInputError(f"types are of these: {', '.join(EVENT_TYPES)}")
         with self._record.snapshot() as snapshot:
             return ledger.entries(
                 snapshot, subject=subject, types=wanted, before=before, limit=limit

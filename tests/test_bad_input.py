@@ -422,6 +422,7 @@ WRONG_FOR_THE_AUDIT: dict[str, tuple[Callable[[Holdfast, str, str], Any], str]] 
     "replay at no time": (lambda h, e, _: h.replay(e, as_of=PRIVATE), "as_of is no ISO 8601"),
     "types as a text": (lambda h, _, __: h.audit.events(types="retrieval"), "types"),
     "types as a number": (lambda h, _, __: h.audit.events(types=ANY or 5), "types"),
+    "a type that no event has": (lambda h, _, __: h.audit.events(types=[PRIVATE]), "of these: st"),
     "a negative limit": (lambda h, _, __: h.audit.events(limit=-1), "limit is a whole number"),
     "a call of nobody": (
         lambda h, e, _: h.audit.begin_call(e, provider="", model="m"),

@@ -13,6 +13,7 @@ from web import serving
 
 from holdfast import Holdfast
 from holdfast.memory.checkpoint import read_key
+from holdfast.memory.models import EVENT_TYPES
 from holdfast.memory.verifier import verify_bundle
 from holdfast.server.api_models import MOST_TEXTS
 from holdfast.server.render import plain_value
@@ -249,6 +250,14 @@ def test_evidence_is_listed_shown_replayed_and_bundled(api: Api) -> None:
     assert "I never eat nuts." in shown
     named = api.client.get(f"{path}/bundle", params={"disclose": ["status", "injected"]})
     assert nuts.id in named.text
+
+
+@pytest.mark.parametrize("path", ["/evidence", "/subjects/ada/evidence"])
+def test_a_type_that_no_event_has_is_refused_with_those_there_are(api: Api, path: str) -> None:
+    asked = {"params": {"type": ["retrieval", "statement.added"]}}
+    detail = f"types are of these: {', '.join(EVENT_TYPES)}"
+    api.problem("GET", f"{API}{path}", 422, detail, **asked)
+    assert api.ask("GET", f"{API}{path}", params={"type": "gap"}) == []
 
 
 def test_an_event_that_is_no_retrieval_has_no_explanation(api: Api) -> None:
