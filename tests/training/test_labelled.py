@@ -36,8 +36,10 @@ def test_a_scene_asks_the_same_twelve_prompts_of_each_of_its_five_statements() -
 def test_labels_of_memories_name_their_topical_statements(name: str) -> None:
     for memory in labelled.rows(name):
         scopes = {s["id"]: s["scope"] for s in memory["statements"]}
-        assert len(scopes) == 20
-        assert len(memory["prompts"]) == 55
+        whole = name != "further_memories.jsonl"
+        assert len(scopes) in ([20] if whole else range(18, 21))
+        assert len(memory["prompts"]) in ([55] if whole else range(37, 49))
+        assert all(prompt["prompt"].strip() for prompt in memory["prompts"])
         for prompt in memory["prompts"]:
             assert {scopes[i] for i in prompt["relevant"]} <= {"topical"}
 
@@ -81,13 +83,10 @@ def test_no_text_of_what_was_added_is_in_the_data_given() -> None:
     given |= {plain(s["text"]) for m in labelled.rows("memories.jsonl") for s in m["statements"]}
     given |= {plain(p["prompt"]) for m in labelled.rows("memories.jsonl") for p in m["prompts"]}
     added = {plain(text) for bag in labelled.scenes() for text in (*bag.statements, *bag.prompts)}
-    added |= {
-        plain(s["text"]) for m in labelled.rows("more_memories.jsonl") for s in m["statements"]
-    }
-    added |= {
-        plain(p["prompt"]) for m in labelled.rows("more_memories.jsonl") for p in m["prompts"]
-    }
-    assert len(added) > 8_000
+    for name in labelled.MEMORIES[1:]:
+        added |= {plain(s["text"]) for m in labelled.rows(name) for s in m["statements"]}
+        added |= {plain(p["prompt"]) for m in labelled.rows(name) for p in m["prompts"]}
+    assert len(added) > 40_000
     assert not added & given
 
 
