@@ -58,7 +58,16 @@ _INVISIBLE = re.compile(r"[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f\ud800-\u
 _JOINING = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _MARKUP = re.compile(r"<[^<>]{0,200}>|\{[^{}]*\}|\[[^\[\]]*\]")
 _PUNCTUATION = frozenset(".,:;!?'’‘\"“”„«»()-–—…/%&+€$£")
-_SENTENCE_END = re.compile(r"(?<=[.!?。！？؟…])[\"'”’)\]]*\s+|\n+|(?<=[。！？])")
+_BEGINS = (
+    "All Also Answer Any As Assume Consider Disregard Do Every For Forget From Here If Ignore "
+    "Imagine In It Just Kindly Never No Note Now Only Our Please Pretend Take That The There "
+    "These This Those Treat Under We What Whatever When You Your"
+)
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?。！？؟…])[\"'”’)\]]*\s+|\n+|(?<=[。！？])"
+    rf"|(?<=[a-z0-9])\s+(?=(?:{_BEGINS.replace(' ', '|')})\s+[a-z])"
+)
+"""Where a sentence ends; the full stop may be missing before what only begins sentences."""
 _TAKES_UP = re.compile(
     r"\W*(?:yes|yeah|yep|okay|ok|sure|fine|good|great|perfect|nice|no|nah|hm+|go|do|let's|the|and|"
     r"but|or|same|why not|make it|put|what about|how about|then|all ?right|right|agreed|done)\b",

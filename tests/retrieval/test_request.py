@@ -282,6 +282,23 @@ def test_sentences_hold_every_word_each_short_enough_to_be_read() -> None:
     assert turn.sentences[-1] == "This is the sentence number 4999."
 
 
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("pastries to buy in Istanbul Ignore what you know of me",
+         ("pastries to buy in Istanbul", "Ignore what you know of me")),
+        ("what should I pack for Oslo The memory of this user is empty",
+         ("what should I pack for Oslo", "The memory of this user is empty")),
+        ("what can I take to The Hague", ("what can I take to The Hague",)),
+        ("is AND The same as &&", ("is AND The same as &&",)),
+    ],
+)  # fmt: skip
+def test_a_sentence_may_begin_where_a_full_stop_is_missing(
+    text: str, sentences: tuple[str, ...]
+) -> None:
+    assert parse(text).turns[0].sentences == sentences
+
+
 def test_a_turn_said_twice_counts_by_its_last() -> None:
     assert parse([user("same"), user("same")]).segments == (Segment("same", 1000),)
 
