@@ -90,7 +90,7 @@ def calls(
     prompt = corpus.PROMPT
     few = [corpus.subject(0), corpus.subject(corpus.PER_SUBJECT)]
     return {
-        "embed": lambda _: holdfast.embedder.embed([prompt]),
+        "embed": lambda _: holdfast.embedder.embed([prompt], role="query"),
         "retrieve": lambda i: holdfast.retrieve(users[i % len(users)], prompt, record=False),
         "smallest": lambda i: smallest.retrieve(few[i % 2], prompt, record=False),
         "record": lambda i: holdfast.retrieve(users[i % len(users)], prompt, record=True),

@@ -171,7 +171,7 @@ def _write_corpus(
     order = [i for begin, end in bounds for rows in corpus.sittings(begin, end) for i in rows]
     rows = [(corpus.subject(i), texts[i]) for i in order]
     (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
-    np.save(folder / "prompt.npy", holdfast.embedder.embed([corpus.PROMPT])[0])
+    np.save(folder / "prompt.npy", holdfast.embedder.embed([corpus.PROMPT], role="query")[0])
     shape = (len(rows), holdfast.embedder.dimensions)
     return np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float32, shape)
 

@@ -161,6 +161,7 @@ class BundledEmbedder:
         self.dimensions: int = config["dimensions"]
         self.scale: int = config["scale"]
         self._max_tokens: int = config["max_tokens"]
+        self._prompts: dict[Role, str] = config["prompts"]
         self._hashes: dict[str, str] = config["sha256"]
         canonical = json.dumps(config, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         self.digest = hashlib.sha256(canonical.encode()).hexdigest()
@@ -169,7 +170,7 @@ class BundledEmbedder:
         self,
         texts: Sequence[str],
         *,
-        role: Role = "document",  # noqa: ARG002  (MiniLM has no prompts: both roles are one)
+        role: Role = "document",
         progress: Progress | None = None,
     ) -> NDArray[np.float32]:
         """Embed texts as the protocol says; a text's vector never depends on its company."""
@@ -178,9 +179,10 @@ class BundledEmbedder:
             return vectors
         check_unicode(texts)
         tokenizer, session = self._load()
+        before = self._prompts[role]
 
         def run(text: str) -> NDArray[np.float32]:
-            tokens = np.array([tokenizer.encode(text).ids], dtype=np.int64)
+            tokens = np.array([tokenizer.encode(before + text).ids], dtype=np.int64)
             return session.run(None, {"input_ids": tokens})[0]
 
         def collect(rows: Iterable[NDArray[np.float32]]) -> None:
@@ -206,6 +208,7 @@ class BundledEmbedder:
                 "dimensions",
                 "scale",
                 "max_tokens",
+                "prompts",
                 "sha256",
             } <= set(config)
         except (OSError, ValueError, TypeError, KeyError):

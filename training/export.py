@@ -242,8 +242,9 @@ def quantise_word_table(graph: onnx.GraphProto) -> None:
         graph.node.insert(index + offset, node)
 
 
-def write_config(folder: Path) -> None:
+def write_config(folder: Path, weights: Path) -> None:
     """Write what the embedder reads before it loads anything."""
+    saved = json.loads((weights / "config_sentence_transformers.json").read_text(encoding="utf-8"))
     config = {
         "model": "sentence-transformers/all-MiniLM-L6-v2, tuned",
         "procedure": PROCEDURE,
@@ -251,18 +252,21 @@ def write_config(folder: Path) -> None:
         "scale": SCALE,
         "max_tokens": MAX_TOKENS,
         "pooling": "mean",
+        "prompts": {role: saved["prompts"][role] for role in ("document", "query")},
         "sha256": {name: sha256(folder / name) for name in (MODEL_NAME, TOKENIZER_NAME)},
     }
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def fp32_vectors(weights: Path, texts: list[str]) -> NDArray[np.float32]:
-    """Embed with sentence-transformers in fp32, one text a batch; shape (n, 384)."""
+    """Embed as documents with sentence-transformers in fp32, one text a batch; (n, 384)."""
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(weights), device="cpu", local_files_only=True)
     return np.asarray(
-        model.encode(texts, batch_size=1, normalize_embeddings=True, show_progress_bar=False)
+        model.encode_document(
+            texts, batch_size=1, normalize_embeddings=True, show_progress_bar=False
+        )
     )
 
 
@@ -313,7 +317,7 @@ def main() -> None:
     (arguments.output / TOKENIZER_NAME).write_bytes(
         (official_weights() / TOKENIZER_NAME).read_bytes()
     )
-    write_config(arguments.output)
+    write_config(arguments.output, weights)
 
     print("made with", ", ".join(f"{tool} {version(tool)}" for tool in TOOLS))
     print("on Python", platform.python_version(), platform.machine())

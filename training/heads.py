@@ -12,6 +12,7 @@ judged by what it was fitted on; the rules are judged on the same statements.
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -207,8 +208,8 @@ def main() -> None:
     arguments = parser.parse_args()
     embedder = open_embedder("bundled")
     made = {**fit_reader(embedder.embed), "relation": fit_relation(embedder.embed)}
-    made["ask"] = fit_ask(embedder.embed)
-    made["override"] = fit_override(embedder.embed)
+    asked = partial(embedder.embed, role="query")
+    made |= {"ask": fit_ask(asked), "override": fit_override(asked)}
     if arguments.output:
         np.savez(arguments.output, embedder=np.array(embedder.digest), **made)
         print(f"wrote {arguments.output}")

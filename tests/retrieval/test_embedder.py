@@ -92,9 +92,11 @@ def test_what_bears_on_a_prompt_is_nearer_to_it(bundled: BundledEmbedder):
     assert prompt @ nuts > prompt @ data + 0.3
 
 
-def test_both_roles_are_one_for_a_model_without_prompts(bundled: BundledEmbedder):
-    asked = bundled.embed(TEXTS, role="query")
-    assert asked.tobytes() == bundled.embed(TEXTS, role="document").tobytes()
+def test_what_is_kept_is_marked_and_what_is_asked_is_not(bundled: BundledEmbedder):
+    asked, kept = (bundled.embed(TEXTS, role=role) for role in ("query", "document"))
+    marked = bundled.embed([f"value: {text}" for text in TEXTS], role="query")
+    assert marked.tobytes() == kept.tobytes()
+    assert not (asked == kept).all(axis=1).any()
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def test_every_text_embeds_to_the_same_bits_twice(text: str):
 def test_what_lies_beyond_256_tokens_has_no_influence_and_what_lies_before_has(
     bundled: BundledEmbedder,
 ):
-    text = "value " * 254  # with the two special tokens exactly the window
+    text = "value " * 252  # with its mark and the special tokens exactly the window
     window, longer, shorter = bundled.embed([text, text + "nuts are fatal", text[:-12]])
     assert window.tobytes() == longer.tobytes()
     assert window.tobytes() != shorter.tobytes()
