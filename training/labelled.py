@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 DATA = Path(__file__).parent / "data"
 MEMORIES = ("memories.jsonl", "more_memories.jsonl", "further_memories.jsonl")
+UNLEARNT = "unlearnt_memories.jsonl"
+"""More of them, all ``train``, from which nothing that is shipped was learnt."""
 CHECKED = MEMORIES[:2]
 """Those whose labels were read twice: what a statement is, is learnt from these."""
 GROUPS = ("groups.jsonl", "scenes.jsonl")
@@ -93,7 +95,7 @@ def groups() -> list[Bag]:
     ]
 
 
-def memories(split: str, *, cued: bool = False) -> list[Bag]:
+def memories(split: str, *, cued: bool = False, files: Sequence[str] = MEMORIES) -> list[Bag]:
     """Give whole memories with what their own person or organisation asks.
 
     Args:
@@ -101,9 +103,10 @@ def memories(split: str, *, cued: bool = False) -> list[Bag]:
             person of ``test`` asks and was asked of others to be learnt from is left out.
         cued: keep the older memories' prompts on which nothing bears, which can be told
             from the prompt alone (AUROC .96).
+        files: with the memories.
     """
     found: list[Bag] = []
-    for name in MEMORIES:
+    for name in files:
         kept = cued or name != MEMORIES[0]
         for memory in rows(name):
             if memory["split"] == split:

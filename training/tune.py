@@ -153,12 +153,13 @@ def losses(model: SentenceTransformer, calibrated: Calibrated, batch: Sequence[B
     return Losses(contrast(1), contrast(0), mean(labelled_pairs), mean(across))
 
 
-def training_bags(*, mined: bool = False) -> list[Bag]:
-    """Give all bags that are learnt from, whole; the mined requests are not, unless asked for."""
+def training_bags(*, mined: bool = False, unlearnt: bool = False) -> list[Bag]:
+    """Give all bags that are learnt from, whole; where asked for, those that were not yet, too."""
     return [
         *labelled.scenes(), *labelled.memories("train", cued=True),
         *labelled.asked_of_others("train"), *labelled.groups(),
         *(labelled.asked_of_others("train", "mined.jsonl") if mined else ()),
+        *(labelled.memories("train", files=[labelled.UNLEARNT]) if unlearnt else ()),
     ]  # fmt: skip
 
 
@@ -267,10 +268,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--share", type=float, default=SHARE)
     parser.add_argument("--mined", action="store_true", help="learn from mined.jsonl too")
+    parser.add_argument("--unlearnt", action="store_true", help=f"and from {labelled.UNLEARNT}")
     arguments = parser.parse_args()
     folder = str(official_weights())
     model = SentenceTransformer(folder, device="cpu")
-    bags = training_bags(mined=arguments.mined)
+    bags = training_bags(mined=arguments.mined, unlearnt=arguments.unlearnt)
     moral = moral_bags(arguments.moral_stories) if arguments.moral_stories else []
     tune(model, bags, moral, epochs=arguments.epochs)
     official = SentenceTransformer(folder, device="cpu")
