@@ -53,7 +53,7 @@ SINGLE_WEIGHT = 0.5
 MORAL_SHARE = 0.3
 """Of the public pairs, in each epoch."""
 CUED_BAGS = 4
-"""One bag in so many is looked at for cues: all of them would take as long as the tuning."""
+"""One bag in so many is looked at for cues: all of them take over half an hour of a processor."""
 PAIRS_WEIGHT, OTHERS_WEIGHT = 1.5, 0.5
 """Of the cross-entropy, within bags and across."""
 
@@ -280,7 +280,7 @@ def main() -> None:
     model.prompts = PROMPTS
     model.save(str(arguments.output))
     print(f"wrote {arguments.output}; next: python -m training.export --weights {arguments.output}")
-    print(f"how far a prompt or a statement alone tells the labels of one bag in {CUED_BAGS}:")
+    print(f"how far a prompt or a statement alone tells, one bag in {CUED_BAGS}:", flush=True)
     for line in cues.report(
         bags[::CUED_BAGS], lambda texts: official.encode(texts, normalize_embeddings=True)
     ):
