@@ -1,8 +1,9 @@
 """Text to vector: the protocol, the bundled model, and the int8 form that is stored.
 
-The bundled model is all-MiniLM-L6-v2 in ONNX with int8 weights (``model/``, see its
-card); ``sentence_transformers_embedder`` runs any other model behind the same
-protocol. This module knows nothing of subjects, statements or scores.
+The bundled model is all-MiniLM-L6-v2 in ONNX with int8 weights, and anchors towards which
+it draws what is kept (``model/``, see its card); ``sentence_transformers_embedder`` runs
+any other model behind the same protocol. This module knows nothing of subjects, statements
+or scores.
 
 Every text is embedded in a run of its own. Under dynamic quantisation the scale of
 the activations is taken from all that a run holds, so a vector from a batch would
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..memory.errors import ConfigurationError, DamagedError, InvalidInputError
+from .anchors import drawn
 
 Role = Literal["document", "query"]
 Progress = Callable[[int, int], None]
@@ -30,7 +32,8 @@ MODEL_DIRECTORY = Path(__file__).with_name("model")
 CONFIG_NAME = "embedder.json"
 MODEL_NAME = "model.onnx"
 TOKENIZER_NAME = "tokenizer.json"
-PROCEDURE = 1
+ANCHORS_NAME = "anchors.npy"
+PROCEDURE = 2
 """Raised when the code below would give another vector for the same files."""
 
 _BUNDLED = "bundled"
@@ -156,7 +159,7 @@ class BundledEmbedder:
         self._directory = model
         self._threads = threads or min(_MOST_THREADS, _cores())
         self._lock = threading.Lock()
-        self._loaded: tuple[Any, Any] | None = None
+        self._loaded: tuple[Any, Any, NDArray[np.int8] | None] | None = None
         config = self._read_config()
         self.dimensions: int = config["dimensions"]
         self.scale: int = config["scale"]
@@ -178,7 +181,7 @@ class BundledEmbedder:
         if not texts:
             return vectors
         check_unicode(texts)
-        tokenizer, session = self._load()
+        tokenizer, session, anchors = self._load()
         before = self._prompts[role]
 
         def run(text: str) -> NDArray[np.float32]:
@@ -197,6 +200,8 @@ class BundledEmbedder:
         else:
             with ThreadPoolExecutor(workers, thread_name_prefix="holdfast-embed") as pool:
                 collect(pool.map(run, texts))
+        if role == "document" and anchors is not None:
+            return drawn(vectors, quantise(vectors, self.scale), anchors, self.scale)
         return vectors
 
     def _read_config(self) -> dict[str, Any]:
@@ -217,14 +222,16 @@ class BundledEmbedder:
             raise self._damaged(CONFIG_NAME)
         return config
 
-    def _load(self) -> tuple[Any, Any]:
-        """Load tokenizer and session once, from files whose hashes are as recorded."""
+    def _load(self) -> tuple[Any, Any, NDArray[np.int8] | None]:
+        """Load everything once, from files whose hashes are as recorded."""
         if self._loaded is None:
             with self._lock:
                 if self._loaded is None:
                     for name, expected in self._hashes.items():
                         self._check(name, expected)
-                    self._loaded = (self._open_tokenizer(), self._open_session())
+                    self._loaded = (
+                        self._open_tokenizer(), self._open_session(), self._open_anchors()
+                    )  # fmt: skip
         return self._loaded
 
     def _check(self, name: str, expected: str) -> None:
@@ -249,6 +256,12 @@ class BundledEmbedder:
         tokenizer.no_padding()  # the official file pads to 128 and cuts at 128
         tokenizer.enable_truncation(self._max_tokens)
         return tokenizer
+
+    def _open_anchors(self) -> NDArray[np.int8] | None:
+        """Read the anchors: int8 (a, d); None: a model that was just exported has none yet."""
+        if ANCHORS_NAME not in self._hashes:
+            return None
+        return np.load(self._directory / ANCHORS_NAME, allow_pickle=False)
 
     def _open_session(self) -> Any:
         import onnxruntime  # pyright: ignore[reportMissingTypeStubs]

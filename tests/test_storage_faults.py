@@ -432,7 +432,7 @@ def test_a_directory_of_a_newer_version_is_refused_untouched(tmp_path: Path) -> 
 # Damaged
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "anchors.npy"])
 def test_a_truncated_model_file_is_named_and_nothing_is_stored(tmp_path: Path, name: str) -> None:
     model = tmp_path / "model"
     shutil.copytree(MODEL_DIRECTORY, model, ignore=shutil.ignore_patterns("__pycache__"))

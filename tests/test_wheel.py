@@ -95,6 +95,8 @@ def test_the_wheel_holds_what_is_used_and_nothing_else(wheel: Path):
         "holdfast/memory/verifier.py",
         "holdfast/retrieval/model/model.onnx",
         "holdfast/retrieval/model/tokenizer.json",
+        "holdfast/retrieval/model/anchors.npy",
+        "holdfast/retrieval/model/heads.npz",
         "holdfast/retrieval/model/embedder.json",
         "holdfast/server/cli.py",
         "holdfast/server/static/htmx.LICENSE",

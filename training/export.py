@@ -327,12 +327,13 @@ def main() -> None:
         verdict = "identical to" if made == committed else "DIFFERENT from"
         print(f"{name}  {size:,} bytes  sha256 {made}  {verdict} what was there")
     texts = read_texts(arguments.texts, arguments.count)
-    bundled = BundledEmbedder(model=arguments.output).embed(texts)
+    bundled = BundledEmbedder(model=arguments.output).embed(texts)  # without anchors yet
     cosines = (bundled * fp32_vectors(weights, texts)).sum(1)
     print(
         f"cosine to fp32 over {len(texts)} texts: mean {cosines.mean():.4f}, "
         f"least {cosines.min():.4f}; largest component {np.abs(bundled).max():.3f}"
     )
+    print("next: python -m training.anchors")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 DATA = Path(__file__).parent / "data"
-MEMORIES = ("memories.jsonl", "more_memories.jsonl", "further_memories.jsonl")
-UNLEARNT = "unlearnt_memories.jsonl"
-"""More of them, all ``train``, from which nothing that is shipped was learnt."""
+LATER = "later_memories.jsonl"
+MEMORIES = ("memories.jsonl", "more_memories.jsonl", "further_memories.jsonl", LATER)
 CHECKED = MEMORIES[:2]
 """Those whose labels were read twice: what a statement is, is learnt from these."""
 GROUPS = ("groups.jsonl", "scenes.jsonl")

@@ -10,9 +10,11 @@ others, of a statement the prompts against all others (both InfoNCE, arXiv:1807.
 binary cross-entropy on each labelled pair, so that a cosine means the same for every prompt.
 Statements of another bag count as not bearing, unless it is of the same domain: those are
 left out. The contrasts are such that neither the prompt nor the statement alone tells the
-label; how far each does is printed (``cues``). Then the weights are averaged with the
-official ones (WiSE-FT, arXiv:2109.01903), which keeps what those know. It computes in bfloat16
-where the processor can, in float32 elsewhere.
+label; how far each does is printed (``cues``). What was written last is learnt in a second,
+shorter round, beside a part of the rest, so that more memories need no training from the start.
+The weights are the mean of those after each round (a soup, arXiv:2203.05482), then averaged
+with the official ones (WiSE-FT, arXiv:2109.01903), which keeps what those know. It computes in
+bfloat16 where the processor can, in float32 elsewhere.
 
 ``--moral-stories`` names the pairs of a public set under MIT (norm and action); what is
 shipped was made with it. Seeds are fixed: one machine gives the same weights again; on
@@ -22,8 +24,9 @@ another one the vectors differ by rounding (the model card says how much).
 import argparse
 import random
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -38,21 +41,28 @@ from .labelled import Bag
 
 SEED = 1
 EPOCHS = 3
-RATE = 8e-5
+RATE = 1e-4
+LATER_EPOCHS = 3
+"""Over what was written last, in the second round."""
+LATER_RATE = 7e-5
+LATER_PART = 4
+"""Of the rest and of the public pairs, one in so many is seen again in each of these epochs."""
 SHARE = 0.9
 """Of the tuned weights in the average."""
 TEMPERATURE = 0.05
 MOST_TOKENS = 128
 BATCH_TOKENS = 3_500
-PROMPTS_AT_ONCE = 14
-"""Of one bag in one batch."""
+PROMPTS_AT_ONCE = 24
+"""Of one bag in one batch, at most."""
 PROMPTS = {"document": "value: ", "query": ""}
 """What stands before a statement and before a request, so that the encoder tells them apart."""
+EARLIER = [name for name in labelled.MEMORIES if name != labelled.LATER]
+"""Files of the memories of the first round."""
 SINGLE_WEIGHT = 0.5
 """What a pair of a bag with one statement counts."""
 MORAL_SHARE = 0.3
 """Of the public pairs, in each epoch."""
-CUED_BAGS = 4
+CUED_BAGS = 8
 """One bag in so many is looked at for cues: all of them take over half an hour of a processor."""
 PAIRS_WEIGHT, OTHERS_WEIGHT = 1.5, 0.5
 """Of the cross-entropy, within bags and across."""
@@ -153,14 +163,18 @@ def losses(model: SentenceTransformer, calibrated: Calibrated, batch: Sequence[B
     return Losses(contrast(1), contrast(0), mean(labelled_pairs), mean(across))
 
 
-def training_bags(*, mined: bool = False, unlearnt: bool = False) -> list[Bag]:
-    """Give all bags that are learnt from, whole; where asked for, those that were not yet, too."""
+def training_bags(*, mined: bool = False) -> list[Bag]:
+    """Give all bags of the first round, whole."""
     return [
-        *labelled.scenes(), *labelled.memories("train", cued=True),
+        *labelled.scenes(), *labelled.memories("train", cued=True, files=EARLIER),
         *labelled.asked_of_others("train"), *labelled.groups(),
         *(labelled.asked_of_others("train", "mined.jsonl") if mined else ()),
-        *(labelled.memories("train", files=[labelled.UNLEARNT]) if unlearnt else ()),
     ]  # fmt: skip
+
+
+def later_bags() -> list[Bag]:
+    """Give the memories that were written last."""
+    return labelled.memories("train", files=[labelled.LATER])
 
 
 def moral_bags(path: Path) -> list[Bag]:
@@ -178,54 +192,77 @@ def moral_bags(path: Path) -> list[Bag]:
     ]
 
 
-def epoch(bags: Sequence[Bag], moral: Sequence[Bag], chance: random.Random) -> list[list[Bag]]:
-    """Shuffle and cut bags into the batches of one epoch."""
-    pieces = [piece for bag in bags for piece in _cut(bag, chance)]
-    pieces += chance.sample(list(moral), round(MORAL_SHARE * len(moral)))
+def first_round(bags: Sequence[Bag], moral: Sequence[Bag], epochs: int) -> list[list[list[Bag]]]:
+    """Plan the epochs over all bags, each the batches of it."""
+    chance = random.Random(SEED)
+    count = round(MORAL_SHARE * len(moral))
+
+    def pieces() -> list[Bag]:
+        return [*_cut(bags, chance), *chance.sample(moral, count)]
+
+    return [_batches(pieces(), chance) for _ in range(epochs)]
+
+
+def second_round(
+    later: Sequence[Bag], bags: Sequence[Bag], moral: Sequence[Bag]
+) -> list[list[list[Bag]]]:
+    """Plan the epochs over what was written last, beside a part of the rest."""
+    chance = random.Random(SEED)
+    count = round(MORAL_SHARE * len(moral) / LATER_PART)
+
+    def pieces() -> list[Bag]:
+        again = chance.sample(bags, len(bags) // LATER_PART)
+        return [*_cut([*later, *again], chance), *chance.sample(moral, count)]
+
+    return [_batches(pieces(), chance) for _ in range(LATER_EPOCHS)]
+
+
+def _cut(bags: Sequence[Bag], chance: random.Random) -> list[Bag]:
+    """Shuffle each bag's prompts, and cut it where it has too many."""
+    pieces: list[Bag] = []
+    for bag in bags:
+        rows = list(range(len(bag.prompts)))
+        chance.shuffle(rows)
+        count = -(-len(rows) // PROMPTS_AT_ONCE)
+        for own in (rows[start::count] for start in range(count)):
+            prompts = [bag.prompts[i] for i in own]
+            pieces.append(replace(bag, prompts=prompts, bears=bag.bears[own]))
+    return pieces
+
+
+def _batches(pieces: list[Bag], chance: random.Random) -> list[list[Bag]]:
+    """Shuffle bags and put them together, leaving out batches of less than three."""
     chance.shuffle(pieces)
-    return [batch for batch in _batches(pieces) if len(batch) > 2]
-
-
-def _cut(bag: Bag, chance: random.Random) -> Iterator[Bag]:
-    rows = list(range(len(bag.prompts)))
-    chance.shuffle(rows)
-    for start in range(0, len(rows), PROMPTS_AT_ONCE):
-        own = rows[start : start + PROMPTS_AT_ONCE]
-        yield Bag(
-            bag.name, bag.domain, bag.statements, bag.strengths,
-            [bag.prompts[i] for i in own], bag.bears[own],
-        )  # fmt: skip
-
-
-def _batches(pieces: Sequence[Bag]) -> Iterator[list[Bag]]:
-    batch: list[Bag] = []
+    batches: list[list[Bag]] = [[]]
     held = 0
     for piece in pieces:
         size = sum(min(MOST_TOKENS, len(t.split()) * 4 // 3 + 2)
                    for t in piece.statements + piece.prompts)  # fmt: skip
-        if batch and held + size > BATCH_TOKENS:
-            yield batch
-            batch, held = [], 0
-        batch.append(piece)
+        if batches[-1] and held + size > BATCH_TOKENS:
+            batches.append([])
+            held = 0
+        batches[-1].append(piece)
         held += size
-    yield batch
+    return [batch for batch in batches if len(batch) > 2]
 
 
-def tune(
-    model: SentenceTransformer, bags: Sequence[Bag], moral: Sequence[Bag], *, epochs: int
-) -> None:
-    """Tune a model in place, and print how it goes."""
+def tune(model: SentenceTransformer, plan: Sequence[Sequence[Sequence[Bag]]], rate: float) -> None:
+    """Tune a model in place, and print how it goes.
+
+    Args:
+        model: any, with its weights.
+        plan: the epochs, each of batches of bags.
+        rate: the highest learning rate; it rises for a tenth of the steps and falls to nothing.
+    """
     torch.manual_seed(SEED)
-    chance = random.Random(SEED)
     model.max_seq_length = MOST_TOKENS
     for parameter in model[0].auto_model.embeddings.parameters():
         parameter.requires_grad = False
     calibrated = Calibrated()
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(
-        [{"params": trained, "lr": RATE}, {"params": calibrated.parameters(), "lr": 1e-2}]
+        [{"params": trained, "lr": rate}, {"params": calibrated.parameters(), "lr": 1e-2}]
     )
-    plan = [epoch(bags, moral, chance) for _ in range(epochs)]
     total = sum(map(len, plan))
     warm, step, started = total // 10, 0, time.monotonic()
     model.train()
@@ -233,7 +270,7 @@ def tune(
         seen: list[list[float]] = []
         for batch in batches:
             rising, falling = step / max(1, warm), (total - step) / max(1, total - warm)
-            optimiser.param_groups[0]["lr"] = RATE * min(rising, falling)
+            optimiser.param_groups[0]["lr"] = rate * min(rising, falling)
             found = losses(model, calibrated, batch)
             optimiser.zero_grad()
             found.total.backward()
@@ -249,12 +286,12 @@ def tune(
     model.eval()
 
 
-def average(model: SentenceTransformer, official: SentenceTransformer, share: float) -> None:
-    """Mix a model's weights with the official ones."""
+def average(model: SentenceTransformer, other: SentenceTransformer, share: float) -> None:
+    """Mix a model's weights with those of another; ``share`` of its own."""
     mixed = {
         name: value * share + before * (1 - share) if value.is_floating_point() else value
         for (name, value), before in zip(
-            model.state_dict().items(), official.state_dict().values(), strict=True
+            model.state_dict().items(), other.state_dict().values(), strict=True
         )
     }
     model.load_state_dict(mixed)
@@ -268,22 +305,24 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--share", type=float, default=SHARE)
     parser.add_argument("--mined", action="store_true", help="learn from mined.jsonl too")
-    parser.add_argument("--unlearnt", action="store_true", help=f"and from {labelled.UNLEARNT}")
     arguments = parser.parse_args()
     folder = str(official_weights())
     model = SentenceTransformer(folder, device="cpu")
-    bags = training_bags(mined=arguments.mined, unlearnt=arguments.unlearnt)
+    bags = training_bags(mined=arguments.mined)
     moral = moral_bags(arguments.moral_stories) if arguments.moral_stories else []
-    tune(model, bags, moral, epochs=arguments.epochs)
+    tune(model, first_round(bags, moral, arguments.epochs), RATE)
+    after_first = deepcopy(model)
+    later = later_bags()
+    tune(model, second_round(later, bags, moral), LATER_RATE)
+    average(model, after_first, 0.5)
     official = SentenceTransformer(folder, device="cpu")
     average(model, official, arguments.share)
     model.prompts = PROMPTS
     model.save(str(arguments.output))
     print(f"wrote {arguments.output}; next: python -m training.export --weights {arguments.output}")
     print(f"how far a prompt or a statement alone tells, one bag in {CUED_BAGS}:", flush=True)
-    for line in cues.report(
-        bags[::CUED_BAGS], lambda texts: official.encode(texts, normalize_embeddings=True)
-    ):
+    some = [*bags, *later][::CUED_BAGS]
+    for line in cues.report(some, lambda t: official.encode(t, normalize_embeddings=True)):
         print(line)
 
 

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.memory.errors import ConfigurationError, DamagedError, InvalidInputError
+from holdfast.retrieval.anchors import drawn
 from holdfast.retrieval.embedder import (
+    ANCHORS_NAME,
     CONFIG_NAME,
     MODEL_DIRECTORY,
     MODEL_NAME,
@@ -40,7 +42,7 @@ def bundled() -> BundledEmbedder:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    for name in (CONFIG_NAME, MODEL_NAME, TOKENIZER_NAME):
+    for name in (CONFIG_NAME, MODEL_NAME, TOKENIZER_NAME, ANCHORS_NAME):
         shutil.copy(MODEL_DIRECTORY / name, tmp_path / name)
     return tmp_path
 
@@ -92,11 +94,39 @@ def test_what_bears_on_a_prompt_is_nearer_to_it(bundled: BundledEmbedder):
     assert prompt @ nuts > prompt @ data + 0.3
 
 
-def test_what_is_kept_is_marked_and_what_is_asked_is_not(bundled: BundledEmbedder):
+def test_what_is_kept_is_marked_and_drawn_and_what_is_asked_is_not(bundled: BundledEmbedder):
     asked, kept = (bundled.embed(TEXTS, role=role) for role in ("query", "document"))
     marked = bundled.embed([f"value: {text}" for text in TEXTS], role="query")
-    assert marked.tobytes() == kept.tobytes()
+    anchors = np.load(MODEL_DIRECTORY / ANCHORS_NAME)
+    assert drawn(marked, quantise(marked, 400), anchors, 400).tobytes() == kept.tobytes()
     assert not (asked == kept).all(axis=1).any()
+
+
+def test_a_model_without_anchors_draws_nothing(bundled: BundledEmbedder, copy: Path):
+    config = json.loads((copy / CONFIG_NAME).read_text())
+    del config["sha256"][ANCHORS_NAME]
+    (copy / CONFIG_NAME).write_text(json.dumps(config))
+    marked = bundled.embed([f"value: {text}" for text in TEXTS], role="query")
+    assert BundledEmbedder(model=copy).embed(TEXTS).tobytes() == marked.tobytes()
+
+
+def test_a_vector_is_drawn_by_the_five_nearest_anchors_the_nearer_the_more():
+    rng = np.random.default_rng(3)
+    vector = np.zeros((1, 384), np.float32)
+    vector[0, :16] = 0.25
+    noise = rng.normal(size=(40, 384)) * np.linspace(0.01, 0.2, 40)[:, None]
+    near = vector + noise.astype(np.float32)
+    near /= np.linalg.norm(near, axis=1, keepdims=True)
+    rounded, anchors = quantise(vector, 400), quantise(near, 400)
+    cosines = (anchors.astype(int) @ rounded[0].astype(int)) / 400**2
+    five = np.argsort(-cosines)[:5]
+    weights = cosines[five] - 0.4
+    expected = vector[0] + 0.5 * (weights @ (anchors[five] / 400)) / weights.sum()
+    found = drawn(vector, rounded, anchors, 400)
+    np.testing.assert_allclose(found[0], expected / np.linalg.norm(expected), atol=1e-5)
+    far = -anchors
+    assert drawn(vector, rounded, far, 400).tobytes() == vector.tobytes(), "none is near"
+    assert drawn(vector[:0], rounded[:0], anchors, 400).shape == (0, 384)
 
 
 @pytest.mark.parametrize(
@@ -150,11 +180,11 @@ def test_digest_dimensions_and_scale_are_known_without_the_model(copy: Path):
 def test_the_digest_follows_the_hash_of_every_file(copy: Path):
     config = json.loads((copy / CONFIG_NAME).read_text())
     digests = {BundledEmbedder(model=copy).digest}
-    for name in (MODEL_NAME, TOKENIZER_NAME):
+    for name in (MODEL_NAME, TOKENIZER_NAME, ANCHORS_NAME):
         changed = {**config, "sha256": {**config["sha256"], name: "0" * 64}}
         (copy / CONFIG_NAME).write_text(json.dumps(changed))
         digests.add(BundledEmbedder(model=copy).digest)
-    assert len(digests) == 3
+    assert len(digests) == 4
 
 
 def test_a_truncated_model_is_refused_by_name_with_the_fix(copy: Path):
@@ -171,7 +201,7 @@ def test_an_altered_tokenizer_is_refused_by_name(copy: Path):
         BundledEmbedder(model=copy).embed(["a"])
 
 
-@pytest.mark.parametrize("name", [MODEL_NAME, TOKENIZER_NAME])
+@pytest.mark.parametrize("name", [MODEL_NAME, TOKENIZER_NAME, ANCHORS_NAME])
 def test_a_missing_file_is_refused_by_name(copy: Path, name: str):
     (copy / name).unlink()
     with pytest.raises(DamagedError, match=name):
@@ -244,7 +274,8 @@ def test_the_bundled_model_agrees_with_the_weights_it_was_made_from():
     kept = json.loads(Path(__file__).with_name("tuned_vectors.json").read_text(encoding="utf-8"))
     raw = np.frombuffer(base64.b64decode(kept["vectors"]), "<f2").astype(np.float32)
     expected = raw.reshape(len(kept["texts"]), -1)
-    cosines = (BundledEmbedder().embed(kept["texts"]) * expected).sum(1)
+    marked = [f"value: {text}" for text in kept["texts"]]  # as the encoder gives it, undrawn
+    cosines = (BundledEmbedder().embed(marked, role="query") * expected).sum(1)
     assert len(cosines) == 40
     assert cosines.mean() >= 0.99
     assert cosines.min() >= 0.98

@@ -50,7 +50,7 @@ def test_the_fit_finds_the_curve_that_drew_the_data() -> None:
 
 @pytest.mark.parametrize("size", [1, 5, 8, 20, 200, 1_000])
 def test_the_table_gives_what_was_fitted(size: int) -> None:
-    weights = np.array([14.0, 5.0, -4.0, -5.5, -7.5, -9.0])
+    weights = np.array([14.0, -4.0, -5.5, -7.5, -9.0])
     totals = np.random.default_rng(size).integers(-100_000, 800_000, size)
     one = asked(totals.tolist())
     table = make_table(weights, 180_000)

@@ -32,7 +32,7 @@ def test_a_scene_asks_the_same_twelve_prompts_of_each_of_its_five_statements() -
         assert not bag.bears.all(0).any(), "and on something not"
 
 
-@pytest.mark.parametrize("name", [*labelled.MEMORIES, labelled.UNLEARNT])
+@pytest.mark.parametrize("name", labelled.MEMORIES)
 def test_labels_of_memories_name_their_topical_statements(name: str) -> None:
     for memory in labelled.rows(name):
         scopes = {s["id"]: s["scope"] for s in memory["statements"]}
@@ -62,9 +62,8 @@ def test_what_is_asked_of_a_memory_is_labelled_with_its_topical_statements(name:
 
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_nothing_asked_of_a_memory_that_is_reported_on_is_learnt_from(split: str) -> None:
-    files = [*labelled.MEMORIES, labelled.UNLEARNT]
     dev = labelled.memories(split, cued=True)
-    train = labelled.memories("train", cued=True, files=files)
+    train = labelled.memories("train", cued=True)
     learnt = {plain(p) for bag in train for p in bag.prompts}
     for name in ("asked_of_others.jsonl", "mined.jsonl"):
         learnt |= {plain(p) for bag in labelled.asked_of_others("train", name) for p in bag.prompts}
@@ -85,7 +84,7 @@ def test_no_text_of_what_was_added_is_in_the_data_given() -> None:
     given |= {plain(s["text"]) for m in labelled.rows("memories.jsonl") for s in m["statements"]}
     given |= {plain(p["prompt"]) for m in labelled.rows("memories.jsonl") for p in m["prompts"]}
     added = {plain(text) for bag in labelled.scenes() for text in (*bag.statements, *bag.prompts)}
-    for name in (*labelled.MEMORIES[1:], labelled.UNLEARNT):
+    for name in labelled.MEMORIES[1:]:
         added |= {plain(s["text"]) for m in labelled.rows(name) for s in m["statements"]}
         added |= {plain(p["prompt"]) for m in labelled.rows(name) for p in m["prompts"]}
     assert len(added) > 40_000
