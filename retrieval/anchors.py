@@ -45,8 +45,9 @@ def _drawn(vectors: Float32, rounded: Int8, anchors: Int8, scale: int) -> Float3
     rows = np.argpartition(-cosines, NEAREST, axis=0)[:NEAREST]
     pulls = np.maximum(np.take_along_axis(cosines, rows, axis=0) - FROM, 0) / ONE
     sums = np.zeros(vectors.shape)
-    for row, pull in zip(rows, pulls, strict=True):
-        sums += pull[:, None] * anchors[row] / scale
-    moved = vectors + SHARE * sums / np.maximum(pulls.sum(axis=0), 1e-9)[:, None]
+    for row, each in zip(rows, pulls, strict=True):
+        sums += each[:, None] * anchors[row] / scale
+    pull = pulls.sum(axis=0)[:, None]
+    moved = vectors + SHARE * sums / np.maximum(pull, 1 / ONE)
     moved /= np.sqrt((moved * moved).sum(axis=1, keepdims=True))
-    return np.where(pulls.any(axis=0)[:, None], moved, vectors).astype(np.float32)
+    return np.where(pull > 0, moved, vectors).astype(np.float32)
