@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     calibration: Path | None = None
     """Table from scores to probabilities (``python -m training.calibrate``); None: the shipped
     one, fitted for the bundled model."""
-    threshold_must: float = Field(default=0.44, ge=0, le=1)
+    threshold_must: float = Field(default=0.46, ge=0, le=1)
     """Least probability at which a ``must`` statement is injected: leans to recall."""
     threshold_should: float = Field(default=0.46, ge=0, le=1)
     """The same for ``should``."""

@@ -50,9 +50,14 @@ def rows(name: str) -> list[Row]:
     return json_lines(DATA / name)
 
 
+def lines(name: str) -> list[str]:
+    """Read a file of texts of ``training/data/``, one a line."""
+    return (DATA / name).read_text(encoding="utf-8").splitlines()
+
+
 def half(name: str, *, left_out: bool) -> list[str]:
     """Give every other line of a file of texts: those that are fitted on, or the others."""
-    return (DATA / name).read_text(encoding="utf-8").splitlines()[int(left_out) :: 2]
+    return lines(name)[int(left_out) :: 2]
 
 
 def scenes() -> list[Bag]:

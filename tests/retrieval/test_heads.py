@@ -46,13 +46,7 @@ def test_always_needs_more_than_the_likelier_choice() -> None:
     [
         ("I never eat nuts: one crumb and I'm in hospital.", "boundary", "must", "topical"),
         ("I swore to my brother never to drink again.", "commitment", "must", "topical"),
-        pytest.param(
-            "I gave my mother my word that the house is never sold.",
-            "commitment",
-            "must",
-            "topical",
-            marks=pytest.mark.xfail(strict=True, reason="is read as should"),
-        ),
+        ("I gave my mother my word that the house is never sold.", "commitment", "must", "topical"),
         ("I'd rather sit by the window on trains.", "preference", "prefer", "topical"),
         ("By next summer I want to run ten kilometres.", "goal", "should", "topical"),
         ("Keep your answers short, conclusion first.", "preference", "should", "always"),
