@@ -632,7 +632,7 @@ ANOTHER_CORPUS = "the statements of subject 1 in force then are not those in the
         ),
         (
             "UPDATE vectors SET components = zeroblob(412)",
-            [ANOTHER_CORPUS, r"dense of 2 candidates, first st_\w+: 0 now, \d+ then"],
+            [ANOTHER_CORPUS, r"dense of 2 candidates, first st_\w+: 0 now, -?\d+ then"],
         ),
     ],
 )
