@@ -160,23 +160,21 @@ def fit_ask(embed: Any) -> Floats:
 def fit_override(embed: Any) -> Floats:
     """Fit what tells a sentence that would undo what is kept from all that persons write."""
 
-    undoing, left_out = (
-        _sentences(labelled.half("attacks.txt", left_out=each)) for each in (False, True)
-    )
-    undoing += _sentences(labelled.lines("further_attacks.txt"))
-
     def written(bags: Sequence[labelled.Bag]) -> list[str]:
         return _sentences([text for bag in bags for text in bag.prompts])
 
     plain = written([*labelled.scenes(), *labelled.memories("train", cued=True)])
     plain += _sentences(labelled.half("passages.txt", left_out=False))
-    weights = fit_two(embed, [(plain, 0), (undoing, 1)], 10.0)
-    judged_on = {
+    attacks = [
+        *labelled.half("attacks.txt", left_out=False), *labelled.lines("further_attacks.txt")
+    ]  # fmt: skip
+    weights = fit_two(embed, [(plain, 0), (_sentences(attacks), 1)], 10.0)
+    left_out = {
         "dev prompts": written(labelled.memories("dev")),
         "passages": _sentences(labelled.half("passages.txt", left_out=True)),
-        "attacks": left_out,
+        "attacks": _sentences(labelled.half("attacks.txt", left_out=True)),
     }
-    report_two("undoes", embed, weights, judged_on)
+    report_two("undoes", embed, weights, left_out)
     return weights
 
 
