@@ -27,9 +27,9 @@ APART = 50
 pastes a page writes what they want above it, below it, or between, in a line of its own."""
 TOLD_BELOW = 0.5
 """Chance of asking below which a sentence only tells, or was pasted."""
-UNDOING_FROM = 0.5
+UNDOING_FROM = 0.4
 """Chance from which a sentence is taken to be meant to undo what is kept."""
-DOUBTED_FROM = 0.25
+DOUBTED_FROM = 0.35
 """Chance of it from which a turn of at most ``MOST_RUNS`` sentences also counts from each of
 them to its end, and from its beginning up to each."""
 MOST_RUNS = 8
@@ -41,7 +41,8 @@ CUTS = 6
 LEAST_CUT = 8
 """Words of a sentence that is cut."""
 END_WEIGHT = 900
-"""What the first and the last sentence of a long turn count at least."""
+"""What the first and the last sentence of a long turn, and its first and last short paragraph,
+count at least; a sentence in a short line of its own counts whole there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,4 +146,6 @@ def _pieces(turn: Turn, best: set[str], told: set[str]) -> list[tuple[str, int]]
         both = f"{left} {right}"
         if best & {left, right} and len(both.split()) <= LEAD_WORDS:
             found.append((both, WHOLE))
-    return [*found, (sentences[0], END_WEIGHT), (sentences[-1], END_WEIGHT)]
+    ends = {s: WHOLE if s in turn.apart else END_WEIGHT for s in (sentences[0], sentences[-1])}
+    ends |= {p: END_WEIGHT for p in turn.paragraphs[:1] + turn.paragraphs[-1:]}
+    return [*found, *ends.items()]

@@ -90,11 +90,11 @@ class Settings(BaseSettings):
     calibration: Path | None = None
     """Table from scores to probabilities (``python -m training.calibrate``); None: the shipped
     one, fitted for the bundled model."""
-    threshold_must: float = Field(default=0.46, ge=0, le=1)
+    threshold_must: float = Field(default=0.42, ge=0, le=1)
     """Least probability at which a ``must`` statement is injected: leans to recall."""
-    threshold_should: float = Field(default=0.46, ge=0, le=1)
+    threshold_should: float = Field(default=0.56, ge=0, le=1)
     """The same for ``should``."""
-    threshold_prefer: float = Field(default=0.65, ge=0, le=1)
+    threshold_prefer: float = Field(default=0.61, ge=0, le=1)
     """The same for ``prefer``: leans to precision."""
     limit: int = Field(default=5, ge=0, le=MOST_NUMBER)
     """Most topical statements injected for one request."""

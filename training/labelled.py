@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DATA = Path(__file__).parent / "data"
-LATER = "later_memories.jsonl"
-MEMORIES = ("memories.jsonl", "more_memories.jsonl", "further_memories.jsonl", LATER)
+MEMORIES = ("memories.jsonl", "more_memories.jsonl", "further_memories.jsonl")
 CHECKED = MEMORIES[:2]
 """Those whose labels were read twice: what a statement is, is learnt from these."""
 GROUPS = ("groups.jsonl", "scenes.jsonl")
@@ -99,7 +98,7 @@ def groups() -> list[Bag]:
     ]
 
 
-def memories(split: str, *, cued: bool = False, files: Sequence[str] = MEMORIES) -> list[Bag]:
+def memories(split: str, *, cued: bool = False) -> list[Bag]:
     """Give whole memories with what their own person or organisation asks.
 
     Args:
@@ -107,10 +106,9 @@ def memories(split: str, *, cued: bool = False, files: Sequence[str] = MEMORIES)
             person of ``test`` asks and was asked of others to be learnt from is left out.
         cued: keep the older memories' prompts on which nothing bears, which can be told
             from the prompt alone (AUROC .96).
-        files: with the memories.
     """
     found: list[Bag] = []
-    for name in files:
+    for name in MEMORIES:
         kept = cued or name != MEMORIES[0]
         for memory in rows(name):
             if memory["split"] == split:

@@ -1,87 +1,105 @@
 """Tune the encoder on the labelled texts, so that likeness means: this bears on that.
 
     pip install --group training --group test && pip install -e .
-    python -m training.tune --output DIR [--moral-stories FILE]
+    python -m training.tune --output DIR [--moral-stories FILE] [--device cuda]
 
 All-MiniLM-L6-v2 is tuned whole but for its embedding tables. A batch holds bags (memories,
 scenes, single statements; see ``labelled``), and every prompt in it is compared with every
-statement. Three losses on the same cosines: of a prompt the statements that bear against all
-others, of a statement the prompts against all others (both InfoNCE, arXiv:1807.03748), and
-binary cross-entropy on each labelled pair, so that a cosine means the same for every prompt.
-Statements of another bag count as not bearing, unless it is of the same domain: those are
-left out. The contrasts are such that neither the prompt nor the statement alone tells the
-label; how far each does is printed (``cues``). What was written last is learnt in a second,
-shorter round, beside a part of the rest, so that more memories need no training from the start.
-The weights are the mean of those after each round (a soup, arXiv:2203.05482), then averaged
-with the official ones (WiSE-FT, arXiv:2109.01903), which keeps what those know. It computes in
-bfloat16 where the processor can, in float32 elsewhere.
+statement. Memories come in groups of six that are much alike; what a larger model judged of
+their pairs (``training.judged``) stands for the labels that nobody gave, and counts half
+where there is one. Of the same cosines four things are asked: of a prompt the statements that
+bear against all others, of a statement the prompts against all others (both InfoNCE,
+arXiv:1807.03748), on each pair the probability of bearing (cross-entropy), so that a cosine
+means the same for every prompt, and the order in which the larger model puts what it judged
+(distillation, arXiv:1503.02531). Statements of another bag that were not judged count as not
+bearing, unless it is of the same domain: those are left out. The contrasts are such that
+neither the prompt nor the statement alone tells the label; how far each does is printed
+(``cues``). The tuned weights are averaged with the official ones (WiSE-FT, arXiv:2109.01903),
+which keeps what those know.
 
 ``--moral-stories`` names the pairs of a public set under MIT (norm and action); what is
-shipped was made with it. Seeds are fixed: one machine gives the same weights again; on
-another one the vectors differ by rounding (the model card says how much).
+shipped was made with it. It computes in bfloat16 where the processor can, in float32
+elsewhere. Seeds are fixed: one machine gives the same weights again; on another one, and on a
+GPU, dropout falls otherwise, and the model card says how far the figures move.
 """
 
 import argparse
-import random
 import time
 from collections.abc import Sequence
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
-from . import cues, labelled
+from . import cues, judged, labelled
 from .export import official_weights
+from .judged import Judged
 from .labelled import Bag
 
 SEED = 1
-EPOCHS = 3
-RATE = 1e-4
-LATER_EPOCHS = 3
-"""Over what was written last, in the second round."""
-LATER_RATE = 7e-5
-LATER_PART = 4
-"""Of the rest and of the public pairs, one in so many is seen again in each of these epochs."""
+EPOCHS = 4
+RATE = 3e-4
 SHARE = 0.9
 """Of the tuned weights in the average."""
 TEMPERATURE = 0.05
 MOST_TOKENS = 128
-BATCH_TOKENS = 3_500
 PROMPTS_AT_ONCE = 24
 """Of one bag in one batch, at most."""
+GROUPS_AT_ONCE = 2
+"""Groups of memories in a batch; scenes and single statements are spread over all batches."""
 PROMPTS = {"document": "value: ", "query": ""}
 """What stands before a statement and before a request, so that the encoder tells them apart."""
-EARLIER = [name for name in labelled.MEMORIES if name != labelled.LATER]
-"""Files of the memories of the first round."""
 SINGLE_WEIGHT = 0.5
 """What a pair of a bag with one statement counts."""
 MORAL_SHARE = 0.3
 """Of the public pairs, in each epoch."""
 CUED_BAGS = 8
 """One bag in so many is looked at for cues: all of them take over half an hour of a processor."""
-PAIRS_WEIGHT, OTHERS_WEIGHT = 1.5, 0.5
-"""Of the cross-entropy, within bags and across."""
+OWN_SHARE = 0.5
+"""What the larger model's judgement counts on a pair that has a label."""
+NEAR_SHIFT = -0.7
+"""Added to the log-odds that it gives for statements of others."""
+BELIEVED, DOUBTED = 0.5, 0.3
+"""From and up to which belief a statement counts as bearing, and as not, where they compete."""
+PAIRS_WEIGHT, NEAR_WEIGHT, OTHERS_WEIGHT, ORDER_WEIGHT = 1.5, 1.5, 0.5, 2.0
+"""Of the cross-entropy on labelled pairs, on judged ones of others, and on all other pairs, and
+of the order."""
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class Losses:
-    """What one batch gave."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Some prompts of one bag, with all its statements."""
 
-    prompts: torch.Tensor
-    statements: torch.Tensor
-    pairs: torch.Tensor
-    others: torch.Tensor
+    bag: Bag
+    rows: NDArray[np.int64]
+    memory: Judged | None = None
 
-    @property
-    def total(self) -> torch.Tensor:
-        """What is made small."""
-        ranking = 0.6 * self.prompts + 0.4 * self.statements
-        return ranking + PAIRS_WEIGHT * self.pairs + OTHERS_WEIGHT * self.others
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Texts, and what is known of each pair of the p prompts and the s statements."""
+
+    statements: list[str]
+    prompts: list[str]
+    belief: Floats
+    """(p, s): the probability of bearing; of pairs of which nothing is known, 0."""
+    labelled: Bools
+    """(p, s): of one bag that has several statements."""
+    judged: Bools
+    """(p, s): by the larger model."""
+    near: Bools
+    """(p, s): judged, and of two memories."""
+    counted: Bools
+    """(p, s): bearing or not; not those of which nothing is known."""
+    weights: Floats
+    """(p, 1), of a prompt."""
 
 
 class Calibrated(torch.nn.Module):
@@ -102,17 +120,18 @@ def embed(model: SentenceTransformer, texts: Sequence[str]) -> torch.Tensor:
     features = model.preprocess(list(texts))
     lengths = features["attention_mask"].sum(1)
     order = torch.argsort(lengths, stable=True)
+    device = model.device.type
     parts: list[torch.Tensor] = []
-    for rows in order.split(32):
+    for rows in order.split(32 if device == "cpu" else 128):
         longest = int(lengths[rows].max())
         part = {
-            name: value[rows][:, :longest]
+            name: value[rows][:, :longest].to(model.device, non_blocking=True)
             for name, value in features.items()
             if isinstance(value, torch.Tensor)
         }
-        with torch.autocast("cpu", torch.bfloat16, enabled=_has_bfloat16()):
+        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu" or _has_bfloat16()):
             parts.append(model(part)["sentence_embedding"].float())
-    return normalize(torch.cat(parts)[torch.argsort(order)], dim=-1)
+    return normalize(torch.cat(parts)[torch.argsort(order).to(model.device)], dim=-1)
 
 
 @cache
@@ -122,59 +141,39 @@ def _has_bfloat16() -> bool:
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
-def losses(model: SentenceTransformer, calibrated: Calibrated, batch: Sequence[Bag]) -> Losses:
-    """Compare every prompt of a batch with every statement."""
-    statements = [PROMPTS["document"] + text for bag in batch for text in bag.statements]
-    prompts = [text for bag in batch for text in bag.prompts]
-    vectors = embed(model, statements + prompts)
-    cosines = vectors[len(statements) :] @ vectors[: len(statements)].T
-    bears, own = (torch.zeros(cosines.shape, dtype=torch.bool) for _ in range(2))
-    weights = torch.empty(len(prompts), 1)
-    row = column = 0
-    for bag in batch:
-        height, width = bag.bears.shape
-        here = slice(row, row + height), slice(column, column + width)
-        bears[here] = torch.from_numpy(bag.bears)
-        own[here] = True
-        weights[row : row + height] = 1.0 if width > 1 else SINGLE_WEIGHT
-        row, column = row + height, column + width
-    domains = {name: i for i, name in enumerate(dict.fromkeys(bag.domain for bag in batch))}
-    of_prompt = torch.tensor([domains[bag.domain] for bag in batch for _ in bag.prompts])
-    of_statement = torch.tensor([domains[bag.domain] for bag in batch for _ in bag.statements])
-    unknown = (of_prompt[:, None] == of_statement[None]) & ~own
-    against = ~bears & ~unknown
+def loss(model: SentenceTransformer, calibrated: Calibrated, batch: Batch) -> torch.Tensor:
+    """Compare every prompt of a batch with every statement: (5,), the parts that are added up."""
+    texts = [PROMPTS["document"] + text for text in batch.statements] + batch.prompts
+    vectors = embed(model, texts)
+    count = len(batch.statements)
+    cosines = vectors[count:] @ vectors[:count].T
+
+    def here(of: NDArray[np.generic]) -> torch.Tensor:
+        return torch.from_numpy(of).to(cosines.device)
+
+    belief, was_judged = here(batch.belief), here(batch.judged)
     scaled = cosines / TEMPERATURE
-    counted = bears * weights
-    rivals = scaled.masked_fill(~against, -1e4)
+    bearing = torch.where(belief >= BELIEVED, belief, 0) * here(batch.weights)
+    rivals = scaled.masked_fill(~(here(batch.counted) & (belief <= DOUBTED)), -1e4)
 
     def contrast(axis: int) -> torch.Tensor:
         others = torch.logsumexp(rivals, axis, keepdim=True)
-        return ((torch.logaddexp(scaled, others) - scaled) * counted).sum() / counted.sum()
+        return ((torch.logaddexp(scaled, others) - scaled) * bearing).sum() / bearing.sum()
 
-    logits = calibrated(cosines)
-    each = binary_cross_entropy_with_logits(logits, bears.float(), reduction="none")
-    several = torch.tensor([len(bag.statements) > 1 for bag in batch for _ in bag.prompts])
-    labelled_pairs = own & several[:, None]
-    across = against & ~own
+    each = binary_cross_entropy_with_logits(calibrated(cosines), belief, reduction="none")
 
-    def mean(of: torch.Tensor) -> torch.Tensor:
-        return (each * of).sum() / of.sum().clamp(min=1)
+    def mean(of: Bools) -> torch.Tensor:
+        pairs = here(of)
+        return (each * pairs).sum() / pairs.sum().clamp(min=1)
 
-    return Losses(contrast(1), contrast(0), mean(labelled_pairs), mean(across))
-
-
-def training_bags(*, mined: bool = False) -> list[Bag]:
-    """Give all bags of the first round, whole."""
-    return [
-        *labelled.scenes(), *labelled.memories("train", cued=True, files=EARLIER),
-        *labelled.asked_of_others("train"), *labelled.groups(),
-        *(labelled.asked_of_others("train", "mined.jsonl") if mined else ()),
-    ]  # fmt: skip
-
-
-def later_bags() -> list[Bag]:
-    """Give the memories that were written last."""
-    return labelled.memories("train", files=[labelled.LATER])
+    wanted = torch.softmax(torch.logit(belief, 1e-6).masked_fill(~was_judged, -1e4), 1)
+    found = torch.log_softmax(scaled.masked_fill(~was_judged, -1e4), 1)
+    order = -(wanted * found).sum(1)[was_judged.any(1)].sum() / was_judged.any(1).sum().clamp(min=1)
+    rest = batch.counted & ~batch.labelled & ~batch.near & (batch.belief < BELIEVED)
+    return torch.stack([
+        0.6 * contrast(1) + 0.4 * contrast(0), PAIRS_WEIGHT * mean(batch.labelled),
+        NEAR_WEIGHT * mean(batch.near), OTHERS_WEIGHT * mean(rest), ORDER_WEIGHT * order,
+    ])  # fmt: skip
 
 
 def moral_bags(path: Path) -> list[Bag]:
@@ -192,104 +191,134 @@ def moral_bags(path: Path) -> list[Bag]:
     ]
 
 
-def first_round(bags: Sequence[Bag], moral: Sequence[Bag], epochs: int) -> list[list[list[Bag]]]:
-    """Plan the epochs over all bags, each the batches of it."""
-    chance = random.Random(SEED)
-    count = round(MORAL_SHARE * len(moral))
+def plan(
+    memories: Sequence[Judged], bags: Sequence[Bag], moral: Sequence[Bag], epochs: int
+) -> list[list[list[Piece]]]:
+    """Put the pieces of all bags into the batches of each epoch."""
+    chance = np.random.default_rng(SEED)
+    groups: dict[int, list[Judged]] = {}
+    for memory in memories:
+        groups.setdefault(memory.group, []).append(memory)
 
-    def pieces() -> list[Bag]:
-        return [*_cut(bags, chance), *chance.sample(moral, count)]
-
-    return [_batches(pieces(), chance) for _ in range(epochs)]
-
-
-def second_round(
-    later: Sequence[Bag], bags: Sequence[Bag], moral: Sequence[Bag]
-) -> list[list[list[Bag]]]:
-    """Plan the epochs over what was written last, beside a part of the rest."""
-    chance = random.Random(SEED)
-    count = round(MORAL_SHARE * len(moral) / LATER_PART)
-
-    def pieces() -> list[Bag]:
-        again = chance.sample(bags, len(bags) // LATER_PART)
-        return [*_cut([*later, *again], chance), *chance.sample(moral, count)]
-
-    return [_batches(pieces(), chance) for _ in range(LATER_EPOCHS)]
-
-
-def _cut(bags: Sequence[Bag], chance: random.Random) -> list[Bag]:
-    """Shuffle each bag's prompts, and cut it where it has too many."""
-    pieces: list[Bag] = []
-    for bag in bags:
-        rows = list(range(len(bag.prompts)))
-        chance.shuffle(rows)
+    def cut(bag: Bag) -> list[NDArray[np.int64]]:
+        rows = chance.permutation(len(bag.prompts))
         count = -(-len(rows) // PROMPTS_AT_ONCE)
-        for own in (rows[start::count] for start in range(count)):
-            prompts = [bag.prompts[i] for i in own]
-            pieces.append(replace(bag, prompts=prompts, bears=bag.bears[own]))
-    return pieces
+        return [rows[start::count] for start in range(count)]
+
+    def epoch() -> list[list[Piece]]:
+        units: list[list[Piece]] = []
+        for group in groups.values():
+            cuts = [(memory, cut(memory.bag)) for memory in group]
+            units += [
+                [Piece(own.bag, rows[at], own) for own, rows in cuts if at < len(rows)]
+                for at in range(max(len(rows) for _, rows in cuts))
+            ]
+        some = chance.choice(len(moral), round(MORAL_SHARE * len(moral)), replace=False)
+        small = [Piece(bag, rows) for bag in bags for rows in cut(bag)]
+        small += [Piece(moral[i], np.arange(2)) for i in some]
+        chance.shuffle(units)
+        chance.shuffle(small)
+        count = -(-len(units) // GROUPS_AT_ONCE)
+        return [
+            [piece for unit in units[at::count] for piece in unit] + small[at::count]
+            for at in range(count)
+        ]
+
+    return [epoch() for _ in range(epochs)]
 
 
-def _batches(pieces: list[Bag], chance: random.Random) -> list[list[Bag]]:
-    """Shuffle bags and put them together, leaving out batches of less than three."""
-    chance.shuffle(pieces)
-    batches: list[list[Bag]] = [[]]
-    held = 0
-    for piece in pieces:
-        size = sum(min(MOST_TOKENS, len(t.split()) * 4 // 3 + 2)
-                   for t in piece.statements + piece.prompts)  # fmt: skip
-        if batches[-1] and held + size > BATCH_TOKENS:
-            batches.append([])
-            held = 0
-        batches[-1].append(piece)
-        held += size
-    return [batch for batch in batches if len(batch) > 2]
+def gather(pieces: Sequence[Piece]) -> Batch:
+    """Give the texts of a batch, and what is known of their pairs."""
+    heights = [len(piece.rows) for piece in pieces]
+    widths = [len(piece.bag.statements) for piece in pieces]
+    shape = sum(heights), sum(widths)
+    belief = np.zeros(shape, np.float32)
+    inside, several, was_judged, near = (np.zeros(shape, np.bool_) for _ in range(4))
+    weights = np.ones((shape[0], 1), np.float32)
+    columns: dict[int, int] = {}
+    for piece, start in zip(pieces, np.cumsum([0, *widths]), strict=False):
+        if piece.memory:
+            first = piece.memory.first
+            columns |= {first + i: int(start) + i for i in range(len(piece.bag.statements))}
+    row = column = 0
+    for piece, height, width in zip(pieces, heights, widths, strict=True):
+        here = slice(row, row + height), slice(column, column + width)
+        inside[here] = True
+        several[here] = width > 1
+        belief[here] = piece.bag.bears[piece.rows]
+        if width == 1:
+            weights[row : row + height] = SINGLE_WEIGHT
+        if piece.memory:
+            of = row + np.arange(height)[:, None]
+            own = column + piece.memory.own[piece.rows]
+            said = _chance(piece.memory.own_odds[piece.rows])
+            belief[of, own] = OWN_SHARE * said + (1 - OWN_SHARE) * belief[of, own]
+            was_judged[of, own] = True
+            numbers = piece.memory.near[piece.rows]
+            places = np.array([[columns.get(int(n), -1) for n in some] for some in numbers])
+            there = places >= 0  # of no memory in the batch otherwise
+            of, places = np.broadcast_to(of, places.shape)[there], places[there]
+            belief[of, places] = _chance(piece.memory.near_odds[piece.rows][there] + NEAR_SHIFT)
+            was_judged[of, places] = near[of, places] = True
+        row, column = row + height, column + width
+    names = {name: i for i, name in enumerate(dict.fromkeys(p.bag.domain for p in pieces))}
+    domain = np.array([names[piece.bag.domain] for piece in pieces])
+    same = np.repeat(domain, heights)[:, None] == np.repeat(domain, widths)[None]
+    return Batch(
+        statements=[text for piece in pieces for text in piece.bag.statements],
+        prompts=[piece.bag.prompts[i] for piece in pieces for i in piece.rows],
+        belief=belief,
+        labelled=several,
+        judged=was_judged,
+        near=near,
+        counted=inside | ~same,
+        weights=weights,
+    )
 
 
-def tune(model: SentenceTransformer, plan: Sequence[Sequence[Sequence[Bag]]], rate: float) -> None:
-    """Tune a model in place, and print how it goes.
+def _chance(odds: Floats) -> Floats:
+    return 1 / (1 + np.exp(-odds))
 
-    Args:
-        model: any, with its weights.
-        plan: the epochs, each of batches of bags.
-        rate: the highest learning rate; it rises for a tenth of the steps and falls to nothing.
-    """
+
+def tune(model: SentenceTransformer, epochs: Sequence[Sequence[Sequence[Piece]]]) -> None:
+    """Tune a model in place, and print how it goes; the rate rises for a tenth of the steps."""
     torch.manual_seed(SEED)
     model.max_seq_length = MOST_TOKENS
     for parameter in model[0].auto_model.embeddings.parameters():
         parameter.requires_grad = False
-    calibrated = Calibrated()
+    calibrated = Calibrated().to(model.device)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(
-        [{"params": trained, "lr": rate}, {"params": calibrated.parameters(), "lr": 1e-2}]
+        [{"params": trained, "lr": RATE}, {"params": calibrated.parameters(), "lr": 1e-2}]
     )
-    total = sum(map(len, plan))
+    total = sum(map(len, epochs))
     warm, step, started = total // 10, 0, time.monotonic()
     model.train()
-    for number, batches in enumerate(plan, start=1):
-        seen: list[list[float]] = []
-        for batch in batches:
-            rising, falling = step / max(1, warm), (total - step) / max(1, total - warm)
-            optimiser.param_groups[0]["lr"] = rate * min(rising, falling)
-            found = losses(model, calibrated, batch)
+    for number, batches in enumerate(epochs, start=1):
+        seen: list[torch.Tensor] = []
+        for pieces in batches:
+            rising, falling = (step + 1) / max(1, warm), (total - step) / max(1, total - warm)
+            optimiser.param_groups[0]["lr"] = RATE * min(rising, falling)
+            found = loss(model, calibrated, gather(pieces))
             optimiser.zero_grad()
-            found.total.backward()
+            found.sum().backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimiser.step()
             step += 1
-            parts = (found.prompts, found.statements, found.pairs, found.others)
-            seen.append([float(part.detach()) for part in parts])
+            seen.append(found.detach())
             if step % 20 == 0:
                 print(f"  step {step} of {total}, {time.monotonic() - started:.0f} s", flush=True)
-        means = " ".join(f"{value:.3f}" for value in np.mean(seen, axis=0))
-        print(f"epoch {number}: prompts, statements, pairs, others {means}", flush=True)
+        means = " ".join(f"{value:.3f}" for value in torch.stack(seen).mean(0))
+        print(f"epoch {number}: contrasts, pairs, near, others, order {means}", flush=True)
     model.eval()
 
 
 def average(model: SentenceTransformer, other: SentenceTransformer, share: float) -> None:
     """Mix a model's weights with those of another; ``share`` of its own."""
     mixed = {
-        name: value * share + before * (1 - share) if value.is_floating_point() else value
+        name: value * share + before.to(value.device) * (1 - share)
+        if value.is_floating_point()
+        else value
         for (name, value), before in zip(
             model.state_dict().items(), other.state_dict().values(), strict=True
         )
@@ -304,24 +333,21 @@ def main() -> None:
     parser.add_argument("--moral-stories", type=Path, metavar="FILE", help="train_pairs.jsonl")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--share", type=float, default=SHARE)
-    parser.add_argument("--mined", action="store_true", help="learn from mined.jsonl too")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda")
     arguments = parser.parse_args()
     folder = str(official_weights())
-    model = SentenceTransformer(folder, device="cpu")
-    bags = training_bags(mined=arguments.mined)
+    model = SentenceTransformer(folder, device=arguments.device)
+    memories = judged.memories()
+    bags = [*labelled.scenes(), *labelled.groups()]
     moral = moral_bags(arguments.moral_stories) if arguments.moral_stories else []
-    tune(model, first_round(bags, moral, arguments.epochs), RATE)
-    after_first = deepcopy(model)
-    later = later_bags()
-    tune(model, second_round(later, bags, moral), LATER_RATE)
-    average(model, after_first, 0.5)
+    tune(model, plan(memories, bags, moral, arguments.epochs))
     official = SentenceTransformer(folder, device="cpu")
     average(model, official, arguments.share)
     model.prompts = PROMPTS
     model.save(str(arguments.output))
     print(f"wrote {arguments.output}; next: python -m training.export --weights {arguments.output}")
     print(f"how far a prompt or a statement alone tells, one bag in {CUED_BAGS}:", flush=True)
-    some = [*bags, *later][::CUED_BAGS]
+    some = [*bags, *(memory.bag for memory in memories)][::CUED_BAGS]
     for line in cues.report(some, lambda t: official.encode(t, normalize_embeddings=True)):
         print(line)
 

@@ -50,13 +50,13 @@ def test_a_line_of_its_own_between_pasted_pages_is_what_asks(
     embedder: BundledEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = [
-        "Could you tell us when the pump will run again?",
         "What should we do about the gate?",
-        "Can you recommend somebody for the culvert?",
+        "Which pump is the spare one?",
+        "Is the culvert safe?",
     ]
     page = " ".join([*TOLD, *theirs, *TOLD, *TOLD])
     line = "palermo, friday, sweet things for my mother"
-    asked = parse(f"{page}\n\n{line}\n\n{page}")
+    asked = parse(f"{page}\n\n{line}\n\n{page} The lock keeper signed it.")
 
     def heard() -> set[str]:
         return {s.text for s in asks.hear(asked, embedder).segments if s.weight == 1000}
@@ -64,6 +64,17 @@ def test_a_line_of_its_own_between_pasted_pages_is_what_asks(
     assert line in heard()
     monkeypatch.setattr(asks, "APART", 1)
     assert line not in heard(), "by its words alone it asks less than what was pasted"
+
+
+def test_a_short_line_at_the_end_of_a_long_turn_counts_whole_whatever_else_asks(
+    embedder: BundledEmbedder,
+) -> None:
+    line = "Canned reply for feature requests"
+    page = " ".join(["Could you tell us when it runs again?", *TOLD, "What about the gate?"] * 2)
+    heard = asks.hear(parse(f"{page}\n\n{TOLD[0]} {TOLD[1]}\n\n{line}"), embedder)
+    weights = {segment.text: segment.weight for segment in heard.segments}
+    assert weights[line] == 1000
+    assert weights[f"{TOLD[0]} {TOLD[1]}"] == asks.END_WEIGHT
 
 
 def test_what_asks_in_a_short_turn_counts_by_itself_where_the_rest_is_about_something_else(
@@ -100,7 +111,7 @@ def test_a_turn_that_is_tampered_with_counts_from_and_up_to_each_sentence(
     text = f"{attack} {junk} {ASK} We stay until Sunday."
     weights = {s.text: s.weight for s in asks.hear(parse(text), embedder).segments}
     assert weights[f"{ASK} We stay until Sunday."] == 1000
-    many = [ASK, *TOLD, *(f"Room {n} stands empty now." for n in range(asks.MOST_RUNS))]
+    many = [ASK, *TOLD, *(f"Shelf {n} holds the tins." for n in range(asks.MOST_RUNS))]
     kept = {s.text for s in asks.hear(parse(" ".join([attack, *many])), embedder).segments}
     assert not kept.intersection(" ".join(many[n:]) for n in range(1, len(many) - 1))
 
