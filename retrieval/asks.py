@@ -147,5 +147,5 @@ def _pieces(turn: Turn, best: set[str], told: set[str]) -> list[tuple[str, int]]
         if best & {left, right} and len(both.split()) <= LEAD_WORDS:
             found.append((both, WHOLE))
     ends = {s: WHOLE if s in turn.apart else END_WEIGHT for s in (sentences[0], sentences[-1])}
-    ends |= {p: END_WEIGHT for p in turn.paragraphs[:1] + turn.paragraphs[-1:]}
+    ends |= dict.fromkeys(turn.paragraphs[:1] + turn.paragraphs[-1:], END_WEIGHT)
     return [*found, *ends.items()]
