@@ -20,8 +20,8 @@ WORDS = 4_000
 NOISE = 500
 """Irrelevant words before and after a tampered request."""
 SEED = 20
-MOST_TAMPERED = 150
-"""Boundary hits that are tried under each attack."""
+MOST_TAMPERED = 1_000
+"""Boundary hits that are tried under each attack, at most."""
 
 
 @dataclass(frozen=True, slots=True)
