@@ -43,7 +43,7 @@ HARD, QUIET_HARD, RANDOM = 4, 3, 2
 does, and others."""
 GROUP, ALIKE = 6, 20
 """Memories in a group; drawn from so many that are most alike."""
-MOST_TOKENS = 180
+MOST_TOKENS = 184
 PAIRS_AT_ONCE = 768
 Vectors = dict[str, NDArray[np.float32]]
 
