@@ -1,15 +1,24 @@
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
 
-from training import judged, labelled, tune
+from training import judged, labelled
 from training.judged import Judged
 
 
 @pytest.fixture(scope="module")
 def memories() -> list[Judged]:
     return judged.memories()
+
+
+@pytest.fixture(scope="module")
+def tune() -> ModuleType:
+    pytest.importorskip("sentence_transformers", reason="training is an extra of its own")
+    from training import tune
+
+    return tune
 
 
 def test_what_was_judged_are_statements_of_other_memories_of_the_group(
@@ -47,7 +56,9 @@ def test_other_texts_than_those_judged_are_refused(monkeypatch: pytest.MonkeyPat
         judged.memories()
 
 
-def test_a_batch_holds_labels_and_judgements_where_they_belong(memories: list[Judged]) -> None:
+def test_a_batch_holds_labels_and_judgements_where_they_belong(
+    memories: list[Judged], tune: ModuleType
+) -> None:
     group = [memory for memory in memories if memory.group == memories[0].group]
     scene = labelled.scenes()[0]
     pieces = [
@@ -72,7 +83,9 @@ def test_a_batch_holds_labels_and_judgements_where_they_belong(memories: list[Ju
     np.testing.assert_array_equal(batch.belief[:height, :width][some], own[some])
 
 
-def test_an_epoch_holds_every_labelled_prompt_once(memories: list[Judged]) -> None:
+def test_an_epoch_holds_every_labelled_prompt_once(
+    memories: list[Judged], tune: ModuleType
+) -> None:
     scenes = labelled.scenes()[:20]
     some = memories[:60]
     (epoch,) = tune.plan(some, scenes, [], 1)

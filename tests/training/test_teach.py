@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
 
-from training import judged, teach
+from training import judged
 from training.labelled import Bag
+
+pytest.importorskip("sentence_transformers", reason="training is an extra of its own")
+from training import teach
 
 
 @pytest.fixture(scope="module")
