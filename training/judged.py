@@ -7,7 +7,7 @@ its own memory.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,10 +49,7 @@ def whole() -> list[Bag]:
         other = asked.get(bag.name)
         if other:
             bears = np.concatenate([bag.bears, other.bears])
-            bag = Bag(
-                bag.name, bag.domain, bag.statements, bag.strengths,
-                [*bag.prompts, *other.prompts], bears,
-            )  # fmt: skip
+            bag = replace(bag, prompts=[*bag.prompts, *other.prompts], bears=bears)
         found.append(bag)
     return found
 
